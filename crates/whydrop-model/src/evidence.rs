@@ -1,0 +1,81 @@
+//! All that a diagnosis may use.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Namespace, SoftnetCpu, TracerEvidence};
+
+/// Version of the evidence document that this release writes.
+pub const EVIDENCE_SCHEMA: &str = "whydrop.evidence/1";
+
+/// Everything observed about one host in one window. A diagnosis is a pure function of it, so a
+/// recorded one gives the same report anywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// [`EVIDENCE_SCHEMA`].
+    pub schema: String,
+    /// The host.
+    pub host: Host,
+    /// The window.
+    pub window: ObservedWindow,
+    /// What was asked for.
+    pub scope: Scope,
+    /// What the tracer saw.
+    pub tracer: TracerEvidence,
+    /// Per-CPU receive backlog; empty if unreadable.
+    pub softnet: Vec<SoftnetCpu>,
+    /// Namespaces, the own one first, then by inode.
+    pub namespaces: Vec<Namespace>,
+    /// What could not be examined, and why.
+    pub not_checked: Vec<NotChecked>,
+}
+
+impl Evidence {
+    /// The namespace with this inode.
+    #[must_use]
+    pub fn namespace(&self, inode: u64) -> Option<&Namespace> {
+        self.namespaces.iter().find(|namespace| namespace.inode == inode)
+    }
+}
+
+/// Facts about the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -n`.
+    pub hostname: String,
+    /// Online CPUs.
+    pub cpus: u32,
+    /// `uname -m`.
+    pub machine: String,
+    /// `/proc/sys/kernel/random/boot_id`; tells one boot from another.
+    pub boot_id: Option<String>,
+}
+
+/// When the evidence was taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObservedWindow {
+    /// Start, RFC 3339, UTC.
+    pub start: String,
+    /// Length really observed.
+    pub seconds: f64,
+    /// True if it was ended by a signal before the time asked for.
+    #[serde(default)]
+    pub interrupted: bool,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Scope {
+    /// Names of the only namespaces to examine; empty for all of the host.
+    pub netns: Vec<String>,
+}
+
+/// Something that could not be examined.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NotChecked {
+    /// What.
+    pub what: String,
+    /// Why, and what would help.
+    pub why: String,
+}
