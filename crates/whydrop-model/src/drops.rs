@@ -59,6 +59,10 @@ pub struct TracerEvidence {
     /// Drops that the tracer could not count at all (the kernel skipped the program because it was
     /// already running on that CPU: `recursion_misses`).
     pub lost: u64,
+    /// Every reason name of the running kernel, from its BTF. Tells a reason that did not occur from
+    /// one that this kernel does not have. Empty if there is no BTF.
+    #[serde(default)]
+    pub reasons: Vec<String>,
     /// Totals per key.
     pub totals: Vec<DropTotal>,
     /// Detailed events, oldest first.
@@ -78,9 +82,16 @@ impl TracerEvidence {
             ring_full: 0,
             spilled: 0,
             lost: 0,
+            reasons: Vec::new(),
             totals: Vec::new(),
             exemplars: Vec::new(),
         }
+    }
+
+    /// True if the running kernel has this reason.
+    #[must_use]
+    pub fn knows_reason(&self, name: &str) -> bool {
+        self.reasons.iter().any(|known| known == name)
     }
 }
 
@@ -112,7 +123,9 @@ impl fmt::Display for CallSite {
 }
 
 /// Properties of the packets under one key that change what their drop means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts about a packet")]
 pub struct Marks {
     /// TCP segment with SYN and without ACK.
@@ -226,7 +239,9 @@ impl Flow {
     /// TCP flags as letters (`S`, `SA`, `FA`, `R`); empty for other protocols.
     #[must_use]
     pub fn tcp_flag_letters(&self) -> String {
-        let Some(flags) = self.tcp_flags else { return String::new() };
+        let Some(flags) = self.tcp_flags else {
+            return String::new();
+        };
         [(1, 'F'), (2, 'S'), (4, 'R'), (8, 'P'), (16, 'A'), (32, 'U'), (64, 'E'), (128, 'C')]
             .into_iter()
             .filter(|(bit, _)| flags & bit != 0)

@@ -1,6 +1,7 @@
 //! A network namespace and what its kernel tables said.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,9 @@ pub struct Link {
     pub carrier: Option<bool>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Addresses of the device (`RTM_GETADDR`); tells packets for this host from those for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
     /// Fields of `struct rtnl_link_stats64`, by their names in `include/uapi/linux/if_link.h`.
     pub stats: Counters,
 }

@@ -188,6 +188,17 @@ pub enum EvidenceKind {
     Event,
 }
 
+impl EvidenceItem {
+    /// A piece of evidence.
+    pub fn new(
+        kind: EvidenceKind,
+        name: impl Into<String>,
+        value: impl Into<EvidenceValue>,
+    ) -> Self {
+        Self { kind, name: name.into(), value: value.into() }
+    }
+}
+
 /// A number or a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -196,6 +207,18 @@ pub enum EvidenceValue {
     Number(i64),
     /// Anything else.
     Text(String),
+}
+
+impl From<u64> for EvidenceValue {
+    fn from(number: u64) -> Self {
+        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<String> for EvidenceValue {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 /// Something to do.
@@ -239,6 +262,9 @@ pub struct LedgerEntry {
     pub counted: u64,
     /// Where.
     pub site: Site,
+    /// The cause is of class benign. For people; the JSON document has it in the cause.
+    #[serde(skip)]
+    pub noise: bool,
 }
 
 /// What the tracer did.

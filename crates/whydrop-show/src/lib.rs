@@ -1,1 +1,16 @@
-//! Placeholder.
+//! How whydrop says what it found.
+//!
+//! A [`Format`](format::Format) turns a report into bytes and adds no number of its own. Text is
+//! written with ANSI styles; whoever owns the stream strips them where they are not wanted.
+//! Nothing that came from outside (names of devices, processes, namespaces) reaches a terminal
+//! unescaped.
+
+pub mod drops;
+pub mod format;
+mod safe;
+pub mod style;
+
+#[cfg(test)]
+mod fixture;
+
+pub use safe::Safe;

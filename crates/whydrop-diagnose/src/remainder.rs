@@ -1,0 +1,169 @@
+//! What no rule explained: traced drops, and counters that mean loss where the tracer saw less.
+//!
+//! Shown with its raw evidence, under the cause `unexplained`; never left out and never guessed.
+
+use std::collections::BTreeMap;
+
+use whydrop_model::{Attach, Confidence, EvidenceItem, EvidenceKind, Namespace, Severity, Site};
+
+use crate::UNEXPLAINED;
+use crate::case::{Case, Conclusion, Loss};
+
+/// Counters whose every step is a lost packet, with the drop reason under which the tracer sees the
+/// same packets; an empty reason means that it never does.
+const COUNTED: &[(&[&str], &str)] = &[
+    (&["Udp.RcvbufErrors", "snmp6.Udp6RcvbufErrors"], "SOCKET_RCVBUFF"),
+    (&["TcpExt.TCPBacklogDrop"], "SOCKET_BACKLOG"),
+];
+
+/// Fields of `rtnl_link_stats64` that count frames lost before there was an skb: never traced.
+const LINK_LOSSES: &[&str] =
+    &["rx_missed_errors", "rx_crc_errors", "rx_frame_errors", "rx_length_errors", "rx_over_errors"];
+
+/// Books everything that is left.
+pub(crate) fn book(case: &mut Case<'_>) {
+    traced(case);
+    counted(case);
+    link_losses(case);
+    softnet(case);
+}
+
+fn traced(case: &mut Case<'_>) {
+    let mut groups: BTreeMap<(Option<u64>, String), (u64, Option<String>)> = BTreeMap::new();
+    for claim in case.open() {
+        let total = claim.total;
+        let place = total.site.as_ref().map_or_else(
+            || "(call site not kept: table full)".into(),
+            |site| {
+                if site.symbol.is_empty() { site.to_string() } else { site.symbol.clone() }
+            },
+        );
+        let group = groups
+            .entry((total.netns, format!("{}@{place}", total.reason)))
+            .or_insert_with(|| (0, total.device.clone()));
+        group.0 += claim.packets;
+        if group.1 != total.device {
+            group.1 = None;
+        }
+    }
+    for ((netns, signature), (packets, device)) in groups {
+        let site = Site { device, object: Some(signature.clone()), ..case.site_of(netns) };
+        record(case, site, (packets, 0), EvidenceKind::Tracer, &signature);
+    }
+}
+
+fn counted(case: &mut Case<'_>) {
+    for namespace in case.namespaces() {
+        for (counters, reason) in COUNTED {
+            let grown: u64 = counters.iter().filter_map(|name| namespace.delta(name)).sum();
+            let missing = grown.saturating_sub(traced_as(case, Some(namespace), reason));
+            if missing > 0 {
+                let name = counters.join(" + ");
+                let site =
+                    Site { object: Some(name.clone()), ..case.site_of(Some(namespace.inode)) };
+                record(case, site, (0, missing), EvidenceKind::Counter, &name);
+            }
+        }
+    }
+}
+
+fn link_losses(case: &mut Case<'_>) {
+    for namespace in case.namespaces() {
+        for link in &namespace.links {
+            for field in LINK_LOSSES {
+                let lost = link.stats.get(*field).map_or(0, |pair| pair.delta());
+                if lost > 0 {
+                    let site = Site {
+                        device: Some(link.name.clone()),
+                        object: Some(format!("{} {field}", link.name)),
+                        ..case.site_of(Some(namespace.inode))
+                    };
+                    let name = format!("{} {field}", link.name);
+                    record(case, site, (0, lost), EvidenceKind::Counter, &name);
+                }
+            }
+        }
+    }
+}
+
+/// The backlog is per CPU and serves all namespaces.
+fn softnet(case: &mut Case<'_>) {
+    let dropped: u64 = case.evidence().softnet.iter().map(|cpu| cpu.dropped.delta32()).sum();
+    let scoped = !case.evidence().scope.netns.is_empty();
+    let missing = dropped.saturating_sub(traced_as(case, None, "CPU_BACKLOG"));
+    // Of a few chosen namespaces only their own share is traced; the rest belongs to others.
+    if missing > 0 && !(scoped && case.evidence().tracer.attach != Attach::None) {
+        let name = "softnet_stat dropped";
+        let site = Site { object: Some(name.into()), ..Site::default() };
+        record(case, site, (0, missing), EvidenceKind::Counter, name);
+    }
+}
+
+fn traced_as(case: &Case<'_>, namespace: Option<&Namespace>, reason: &str) -> u64 {
+    let here = |netns: Option<u64>| namespace.is_none_or(|one| netns == Some(one.inode));
+    let totals = &case.evidence().tracer.totals;
+    totals
+        .iter()
+        .filter(|total| total.reason == reason && here(total.netns))
+        .map(|total| total.packets)
+        .sum()
+}
+
+fn record(
+    case: &mut Case<'_>,
+    site: Site,
+    (traced, counted): (u64, u64),
+    kind: EvidenceKind,
+    name: &str,
+) {
+    let packets = traced + counted;
+    // An info finding loses nothing by contract, so the account is made here: the ledger has the
+    // number.
+    let loss = Loss { packets, traced, counted };
+    case.account(UNEXPLAINED, loss, site.clone());
+    case.conclude(
+        UNEXPLAINED,
+        Conclusion {
+            variant: None,
+            severity: Severity::Notice,
+            confidence: Confidence::Possible,
+            loss: Loss::default(),
+            site,
+            summary: format!("{packets} packets were dropped as {name} and match no known cause"),
+            evidence: vec![EvidenceItem::new(kind, name, packets)],
+            remedies: Vec::new(),
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use whydrop_model::Pair;
+
+    use crate::{Thresholds, diagnose, sample};
+
+    #[test]
+    fn a_counter_and_its_trace_are_one_loss() {
+        let mut evidence = sample::evidence();
+        sample::count(&mut evidence, "Udp.RcvbufErrors", 40);
+        evidence.tracer.totals = vec![sample::total("SOCKET_RCVBUFF", "udp_queue_rcv_one_skb", 30)];
+        let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
+        assert_eq!(ledger.unexplained, 40);
+    }
+
+    #[test]
+    fn the_backlog_of_a_cpu_is_nobodys_namespace() {
+        let mut evidence = sample::evidence();
+        let dropped = Pair { before: u64::from(u32::MAX), after: 4 };
+        evidence.softnet.push(whydrop_model::SoftnetCpu {
+            cpu: 0,
+            processed: Pair::default(),
+            dropped,
+            time_squeeze: Pair::default(),
+            flow_limit: None,
+        });
+        let report = diagnose(&evidence, &Thresholds::default());
+        assert_eq!(report.ledger.unexplained, 5);
+        assert_eq!(report.findings[0].site.netns, None);
+    }
+}

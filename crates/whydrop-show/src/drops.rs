@@ -1,0 +1,141 @@
+//! Single drops as they happen, and totals of many: the lines of `whydrop watch`.
+
+use std::io::{self, Write};
+
+use whydrop_model::{DropTotal, Exemplar};
+
+use crate::safe::Safe;
+use crate::style::{FAINT, STRONG};
+
+/// Writes one drop as a line: time, reason, call site, flow, device, namespace.
+pub fn write_drop(drop: &Exemplar, time: &str, netns: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{FAINT}{time}{FAINT:#} {STRONG}{}{STRONG:#} {} {} dev {} netns {}",
+        Safe(&drop.reason),
+        Safe(&drop.site.to_string()),
+        packet(drop),
+        Safe(drop.device.as_deref().unwrap_or("-")),
+        Safe(netns),
+    )
+}
+
+/// Writes the kernel stack of a drop, innermost frame first, indented below its line.
+pub fn write_stack(drop: &Exemplar, out: &mut dyn Write) -> io::Result<()> {
+    for frame in &drop.stack {
+        writeln!(out, "    {FAINT}{}{FAINT:#}", Safe(&frame.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Writes totals, the largest first: packets, bytes, reason, call site, protocol, device, namespace.
+pub fn write_totals(
+    totals: &[DropTotal],
+    netns: impl Fn(Option<u64>) -> String,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut sorted: Vec<_> = totals.iter().collect();
+    sorted.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.reason.cmp(&b.reason)));
+    writeln!(
+        out,
+        "{STRONG}{:>10} {:>12}  REASON CALL-SITE PROTOCOL DEVICE NETNS{STRONG:#}",
+        "PACKETS", "BYTES"
+    )?;
+    for total in sorted {
+        let site = total.site.as_ref().map_or("-".into(), ToString::to_string);
+        writeln!(
+            out,
+            "{:>10} {:>12}  {STRONG}{}{STRONG:#} {} {} {} {}",
+            total.packets,
+            total.bytes,
+            Safe(&total.reason),
+            Safe(&site),
+            protocol(total.l3, total.l4),
+            Safe(total.device.as_deref().unwrap_or("-")),
+            Safe(&netns(total.netns)),
+        )?;
+    }
+    Ok(())
+}
+
+fn packet(drop: &Exemplar) -> String {
+    let Some(flow) = &drop.flow else {
+        return format!("{} len {}", protocol(drop.l3, None), drop.len);
+    };
+    let flags = match flow.tcp_flag_letters() {
+        letters if letters.is_empty() => letters,
+        letters => format!(" [{letters}]"),
+    };
+    let icmp =
+        flow.icmp.map(|(kind, code)| format!(" type {kind} code {code}")).unwrap_or_default();
+    let (name, source, destination) = (flow.protocol_name(), flow.source, flow.destination);
+    format!("{name} {source} > {destination}{flags}{icmp} len {}", drop.len)
+}
+
+fn protocol(l3: u16, l4: Option<u8>) -> String {
+    let network = match l3 {
+        0x0800 => "IPv4".into(),
+        0x86dd => "IPv6".into(),
+        0x0806 => "ARP".into(),
+        0 => "-".into(),
+        other => format!("ethertype-{other:#06x}"),
+    };
+    match l4 {
+        Some(1) => format!("{network}/ICMP"),
+        Some(6) => format!("{network}/TCP"),
+        Some(17) => format!("{network}/UDP"),
+        Some(58) => format!("{network}/ICMPv6"),
+        Some(other) => format!("{network}/{other}"),
+        None => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whydrop_model::{CallSite, Endpoint, Flow};
+
+    use super::*;
+
+    fn drop() -> Exemplar {
+        let end = |address: &str, port| Endpoint {
+            address: address.parse().expect("an address"),
+            port: Some(port),
+        };
+        Exemplar {
+            at_ns: 5,
+            reason: "NO_SOCKET".into(),
+            site: CallSite { symbol: "tcp_v4_rcv".into(), offset: 0x20, module: None },
+            netns: Some(1),
+            ifindex: 2,
+            device: Some("ve\nth0".into()),
+            len: 60,
+            l3: 0x0800,
+            flow: Some(Flow {
+                source: end("192.0.2.1", 40000),
+                destination: end("192.0.2.2", 80),
+                protocol: 6,
+                tcp_flags: Some(2),
+                icmp: None,
+            }),
+            socket: None,
+            stack: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_drop_is_one_line_whatever_its_names() {
+        let mut bytes = Vec::new();
+        write_drop(&drop(), "10:00:00.000000", "b", &mut bytes).expect("written");
+        let line = String::from_utf8(bytes).expect("UTF-8");
+        assert_eq!(line.lines().count(), 1);
+        assert!(line.contains("TCP 192.0.2.1:40000 > 192.0.2.2:80 [S] len 60"), "{line}");
+        assert!(line.contains(r"ve\u{a}th0"));
+    }
+
+    #[test]
+    fn protocols_have_names() {
+        assert_eq!(protocol(0x0800, Some(17)), "IPv4/UDP");
+        assert_eq!(protocol(0x88cc, None), "ethertype-0x88cc");
+        assert_eq!(protocol(0, None), "-");
+    }
+}
