@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The eyes of whydrop: counters, queues and settings of a Linux host.
+//!
+//! [`Watch`] reads every network namespace at both ends of a window and looks at the listen queues
+//! in between; [`namespaces()`] lists the namespaces alone, [`host()`] tells the host. What is read
+//! ends in the types of `whydrop-model` and from there in the evidence.
+//!
+//! This crate reads files and netlink. It runs no program, computes no rate and judges nothing.
+//! Each source is a collector (`collectors`) and fails alone: what it cannot read becomes a
+//! [`NotChecked`](whydrop_model::NotChecked) with the reason.
+
+mod collector;
+mod collectors;
+mod entrance;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod host;
+mod line_pairs;
+mod look;
+mod merge;
+mod namespaces;
+mod netlink;
+mod process;
+mod roots;
+mod watch;
+mod watched;
+mod worker;
+
+pub use error::Error;
+pub use host::host;
+pub use namespaces::{NamespaceRef, namespaces};
+pub use roots::Roots;
+pub use watch::{Observation, Options, Watch};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use whydrop_model::{
-    Attach, CallSite, DropTotal, EVIDENCE_SCHEMA, Evidence, Host, Listener, Marks, Namespace,
-    ObservedWindow, Pair, Presence, Process, QueueStep, Scope, TracerEvidence,
+    Attach, CallSite, DropTotal, EVIDENCE_SCHEMA, Endpoint, Evidence, Exemplar, Flow, Host,
+    Listener, Marks, Namespace, ObservedWindow, Pair, Presence, Process, QueueStep, Scope,
+    TracerEvidence,
 };
 
 /// Inode of the sample's only namespace.
@@ -69,6 +70,30 @@ pub(crate) fn total(reason: &str, symbol: &str, packets: u64) -> DropTotal {
         marks: Marks::default(),
         packets,
         bytes: packets * 60,
+    }
+}
+
+/// One of these drops in detail: a TCP segment from this port.
+pub(crate) fn exemplar(total: &DropTotal, source_port: u16) -> Exemplar {
+    let end = |port| Endpoint { address: "192.0.2.1".parse().expect("an address"), port };
+    Exemplar {
+        at_ns: 1,
+        reason: total.reason.clone(),
+        site: total.site.clone().expect("a call site"),
+        netns: total.netns,
+        ifindex: total.ifindex,
+        device: None,
+        len: 60,
+        l3: total.l3,
+        flow: Some(Flow {
+            source: end(Some(source_port)),
+            destination: end(Some(40000)),
+            protocol: 6,
+            tcp_flags: Some(0x12),
+            icmp: None,
+        }),
+        socket: None,
+        stack: Vec::new(),
     }
 }
 

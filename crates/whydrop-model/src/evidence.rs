@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Namespace, SoftnetCpu, TracerEvidence};
+use crate::{DropTotal, Flow, Namespace, SoftnetCpu, TracerEvidence};
 
 /// Version of the evidence document that this release writes.
 pub const EVIDENCE_SCHEMA: &str = "whydrop.evidence/1";
@@ -34,6 +34,26 @@ impl Evidence {
     #[must_use]
     pub fn namespace(&self, inode: u64) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.inode == inode)
+    }
+
+    /// True if there are exemplars of these drops that show a flow, and `all` of those flows fit.
+    /// A total says how many, its exemplars who; without an exemplar nothing is known.
+    #[must_use]
+    pub fn shows(&self, total: &DropTotal, all: impl Fn(&Flow) -> bool) -> bool {
+        let mut flows = self
+            .tracer
+            .exemplars
+            .iter()
+            .filter(|one| {
+                one.reason == total.reason
+                    && Some(&one.site) == total.site.as_ref()
+                    && one.netns == total.netns
+                    && one.ifindex == total.ifindex
+                    && one.l3 == total.l3
+            })
+            .filter_map(|one| one.flow.as_ref())
+            .peekable();
+        flows.peek().is_some() && flows.all(all)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Pair};
+use crate::{Endpoint, Pair, ProcessRef};
 
 /// A TCP socket in state LISTEN, as `inet_diag` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,12 @@ impl Listener {
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { address: self.address, port: Some(self.port) }
+    }
+
+    /// The process to name: the first of its owners.
+    #[must_use]
+    pub fn process(&self) -> Option<ProcessRef> {
+        self.owners.first().map(|one| ProcessRef { pid: one.pid, comm: one.comm.clone() })
     }
 
     /// Longest accept queue seen.

@@ -31,7 +31,7 @@ pub fn write_stack(drop: &Exemplar, out: &mut dyn Write) -> io::Result<()> {
 /// Writes totals, the largest first: packets, bytes, reason, call site, protocol, device, namespace.
 pub fn write_totals(
     totals: &[DropTotal],
-    netns: impl Fn(Option<u64>) -> String,
+    mut netns: impl FnMut(Option<u64>) -> String,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut sorted: Vec<_> = totals.iter().collect();

@@ -11,7 +11,7 @@ mod json;
 mod text;
 
 /// A way to write a [`Report`]. Adds no number of its own.
-pub trait Format: Sync {
+pub trait Format: std::fmt::Debug + Sync {
     /// Value of `--format`.
     fn name(&self) -> &'static str;
 

@@ -1,2 +1,21 @@
-//! Placeholder.
-fn main() {}
+//! whydrop: why does this Linux host drop packets, and what makes it stop?
+
+mod cli;
+mod commands;
+mod evidence_file;
+mod failure;
+mod observe;
+mod output;
+mod progress;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Arguments::try_parse() {
+        Ok(arguments) => commands::run(arguments),
+        Err(error) => failure::usage(&error),
+    }
+}

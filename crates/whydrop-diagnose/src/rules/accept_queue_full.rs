@@ -12,8 +12,7 @@
 mod advice;
 
 use whydrop_model::{
-    Confidence, DropTotal, EvidenceItem, EvidenceKind, Listener, Namespace, Process, ProcessRef,
-    Severity, Site,
+    Confidence, DropTotal, EvidenceItem, EvidenceKind, Listener, Namespace, Process, Severity, Site,
 };
 
 use crate::case::{Case, Conclusion, Loss, packets};
@@ -182,15 +181,17 @@ fn is_stopped(process: &Process) -> bool {
 
 fn book(case: &mut Case<'_>, refusals: &Refusals<'_>, counted: u64) {
     let Refusals { namespace, listener, packets, traced, .. } = *refusals;
-    let process = listener.owners.first();
     let site = Site {
         netns: Some(case.netns_ref(namespace.inode)),
         device: None,
         socket: Some(format!("tcp {}", listener.endpoint())),
-        process: process.map(|one| ProcessRef { pid: one.pid, comm: one.comm.clone() }),
+        process: listener.process(),
         object: Some(advice::object(refusals)),
     };
     let counted = if counted == 0 { 0 } else { packets };
+    if traced > 0 {
+        take_answers(case, listener, &site);
+    }
     case.conclude(
         ID,
         Conclusion {
@@ -204,6 +205,26 @@ fn book(case: &mut Case<'_>, refusals: &Refusals<'_>, counted: u64) {
             remedies: advice::remedies(refusals),
         },
     );
+}
+
+/// Takes what follows from a refused third ACK where the client is on this host too: the listener
+/// sends its SYN-ACK again, and the client, which thinks itself connected, discards it
+/// (`TCP_INVALID_SYN`, `tcp_validate_incoming()`, `net/ipv4/tcp_input.c`, 6.18). Not a further loss.
+fn take_answers(case: &mut Case<'_>, listener: &Listener, site: &Site) {
+    let evidence = case.evidence();
+    let answers = case.claim(|total| {
+        total.reason == "TCP_INVALID_SYN"
+            && !total.marks.syn
+            && evidence.shows(total, |flow| {
+                let (address, port) = (flow.source.address, flow.source.port);
+                port == Some(listener.port)
+                    && (listener.address.is_unspecified() || listener.address == address)
+            })
+    });
+    let loss = Loss { packets: 0, traced: packets(&answers), counted: 0 };
+    if loss.traced > 0 {
+        case.account(ID, loss, site.clone());
+    }
 }
 
 /// The counter says so; the listener's own state has to agree for certainty.

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use whydrop_model::{DropTotal, Evidence, Exemplar};
+use whydrop_model::{DropTotal, Evidence};
 
 use crate::case::{Case, Loss};
 use crate::rule::Rule;
@@ -50,19 +50,5 @@ fn for_others(total: &DropTotal, evidence: &Evidence) -> bool {
     };
     let own =
         |address: &IpAddr| namespace.links.iter().any(|link| link.addresses.contains(address));
-    let same_key = |one: &&Exemplar| {
-        one.reason == total.reason
-            && one.netns == total.netns
-            && one.ifindex == total.ifindex
-            && one.l3 == total.l3
-    };
-    let mut seen = false;
-    for exemplar in evidence.tracer.exemplars.iter().filter(same_key) {
-        let Some(flow) = &exemplar.flow else { continue };
-        if own(&flow.destination.address) {
-            return false;
-        }
-        seen = true;
-    }
-    seen
+    evidence.shows(total, |flow| !own(&flow.destination.address))
 }

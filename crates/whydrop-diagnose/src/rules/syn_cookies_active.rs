@@ -4,7 +4,9 @@
 //! (`tcp_syn_flood_action()`, `net/ipv4/tcp_input.c`, 6.18). With `tcp_syncookies=2` cookies are sent
 //! always and that counter stays, so nothing is said then.
 
-use whydrop_model::{Confidence, EvidenceItem, EvidenceKind, Namespace, Remedy, Severity, Site};
+use whydrop_model::{
+    Confidence, EvidenceItem, EvidenceKind, Listener, Namespace, Remedy, Severity, Site,
+};
 
 use crate::case::{Case, Conclusion, Loss};
 use crate::rule::Rule;
@@ -42,8 +44,12 @@ impl Rule for SynCookiesActive {
                     severity: Severity::Notice,
                     confidence: Confidence::Confirmed,
                     loss: Loss::default(),
-                    site: Site { socket: listener.clone(), ..case.site_of(Some(namespace.inode)) },
-                    summary: summary(real, listener.as_deref().unwrap_or("a listener")),
+                    site: Site {
+                        socket: listener.map(|one| format!("tcp {}", one.endpoint())),
+                        process: listener.and_then(Listener::process),
+                        ..case.site_of(Some(namespace.inode))
+                    },
+                    summary: summary(real, listener),
                     evidence,
                     remedies: vec![remedy(real)],
                 },
@@ -52,16 +58,16 @@ impl Rule for SynCookiesActive {
     }
 }
 
-fn busiest(namespace: &Namespace) -> Option<String> {
+fn busiest(namespace: &Namespace) -> Option<&Listener> {
     namespace
         .listeners
         .iter()
         .filter(|listener| listener.half_open_peak.unwrap_or(0) > 0)
         .max_by_key(|listener| listener.half_open_peak)
-        .map(|listener| format!("tcp {}", listener.endpoint()))
 }
 
-fn summary(real: bool, listener: &str) -> String {
+fn summary(real: bool, listener: Option<&Listener>) -> String {
+    let listener = listener.map_or("a listener".into(), |one| one.endpoint().to_string());
     if real {
         format!(
             "Real clients fill the SYN queue of {listener}; SYN cookies answer them and nothing is lost. \

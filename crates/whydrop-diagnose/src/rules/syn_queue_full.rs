@@ -11,7 +11,7 @@
 //! With cookies on neither can happen; what is left then belongs to `listen-drop-other`.
 
 use whydrop_model::{
-    Confidence, EvidenceItem, EvidenceKind, Listener, Namespace, ProcessRef, Remedy, Severity, Site,
+    Confidence, EvidenceItem, EvidenceKind, Listener, Namespace, Remedy, Severity, Site,
 };
 
 use crate::case::{Case, Conclusion, Loss};
@@ -105,7 +105,6 @@ fn record(
     listener: Option<&Listener>,
     packets: u64,
 ) {
-    let process = listener.and_then(|one| one.owners.first());
     let endpoint = listener.map_or("a listener".into(), |one| one.endpoint().to_string());
     let object = match variant {
         Variant::ListenBacklog => {
@@ -117,7 +116,7 @@ fn record(
         netns: Some(case.netns_ref(namespace.inode)),
         device: None,
         socket: listener.map(|one| format!("tcp {}", one.endpoint())),
-        process: process.map(|one| ProcessRef { pid: one.pid, comm: one.comm.clone() }),
+        process: listener.and_then(Listener::process),
         object: Some(object),
     };
     case.conclude(

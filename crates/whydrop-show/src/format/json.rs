@@ -7,6 +7,7 @@ use whydrop_model::Report;
 use super::Format;
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Json;
 
 impl Format for Json {

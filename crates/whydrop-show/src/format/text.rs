@@ -13,6 +13,7 @@ use crate::safe::Safe;
 use crate::style::{FAINT, FAULT, GOOD, NOTICE, STRONG};
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Text;
 
 /// Width of the labels at the left of a finding.

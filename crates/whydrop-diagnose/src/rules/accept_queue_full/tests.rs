@@ -73,6 +73,20 @@ fn traced_refusals_are_part_of_the_counted_ones() {
 }
 
 #[test]
+fn the_answer_to_a_refused_third_ack_is_no_further_loss() {
+    let mut evidence = overflow(5, SAWTOOTH, 40);
+    let answer = sample::total("TCP_INVALID_SYN", "tcp_validate_incoming", 7);
+    let refused = sample::total("TCP_LISTEN_OVERFLOW", "tcp_v4_rcv", 12);
+    evidence.tracer.totals = vec![answer.clone(), refused];
+    for (port, unexplained) in [(9000, 0), (9001, 7)] {
+        evidence.tracer.exemplars = vec![sample::exemplar(&answer, port)];
+        let report = diagnose(&evidence, &Thresholds::default());
+        assert_eq!(report.ledger.unexplained, unexplained, "from port {port}");
+        assert_eq!(report.findings[0].packets, 40);
+    }
+}
+
+#[test]
 fn before_6_15_the_third_ack_has_no_reason() {
     let mut evidence = overflow(5, SAWTOOTH, 40);
     evidence.tracer.reasons = vec!["NOT_SPECIFIED".into()];

@@ -1,0 +1,236 @@
+//! What a collector is, what it is handed and what it fills.
+//!
+//! A collector reads one source at one moment into [`Facts`]. It keeps nothing between two moments:
+//! the two readings of a window are put together in `merge`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::Roots;
+use crate::error::{Notes, Why};
+use crate::netlink::{Buffer, Protocol, Socket};
+
+/// One source of counters, queues or settings. May read files and netlink; may not run programs,
+/// compute rates or judge. If it fails, its own facts are missing and the reason is told; nothing
+/// else is affected.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    /// Name of its file in `collectors/`.
+    pub(crate) name: &'static str,
+    /// What is missing when it fails, in words for the operator.
+    pub(crate) what: &'static str,
+    /// How it reads.
+    pub(crate) read: Read,
+}
+
+/// How and when a collector reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Read {
+    /// At both ends of the window, once for the host.
+    Host(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
+    /// At both ends of the window, in each network namespace.
+    Namespace(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
+    /// In each network namespace again and again while the window is open, by `look`.
+    Looks,
+}
+
+/// The network namespace that is being read.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) roots: &'a Roots,
+    /// Folder with the tables of this namespace.
+    tables: PathBuf,
+    /// Whether the calling thread is in this namespace; if not, why.
+    entered: Result<(), Why>,
+    pub(crate) buffer: &'a mut Buffer,
+}
+
+impl<'a> Place<'a> {
+    /// The namespace in which the calling thread is.
+    pub(crate) fn here(roots: &'a Roots, buffer: &'a mut Buffer) -> Self {
+        // Not `self`: that is the process's first thread, which stays at home.
+        Self { roots, tables: roots.proc.join("thread-self/net"), entered: Ok(()), buffer }
+    }
+
+    /// The namespace of a process, seen from outside because it cannot be entered.
+    pub(crate) fn of_process(roots: &'a Roots, buffer: &'a mut Buffer, pid: u32, why: Why) -> Self {
+        let tables = roots.proc.join(pid.to_string()).join("net");
+        Self { roots, tables, entered: Err(why), buffer }
+    }
+
+    /// The text of a table in `/proc/net`; `None` if this kernel or namespace does not have it.
+    pub(crate) fn table(&self, name: &str) -> Result<Option<String>, Why> {
+        read(&self.tables.join(name))
+    }
+
+    /// The value of a sysctl of this namespace; `None` if it does not have it (some exist in the
+    /// initial namespace only).
+    pub(crate) fn sysctl(&self, name: &str) -> Result<Option<String>, Why> {
+        self.entered.clone()?;
+        let path = self.roots.proc.join("sys").join(name.replace('.', "/"));
+        Ok(read(&path)?.map(|text| text.trim_end().to_owned()))
+    }
+
+    /// A netlink socket of this namespace.
+    pub(crate) fn netlink(&self, protocol: Protocol) -> Result<Socket, Why> {
+        self.entered.clone()?;
+        Ok(Socket::open(protocol)?)
+    }
+}
+
+/// Reads a file of `/proc` whole. Such files tell no size; most fit into one read.
+fn read(path: &Path) -> Result<Option<String>, Why> {
+    let mut bytes = Vec::with_capacity(8192);
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Why::reading(path, &error)),
+    }
+}
+
+/// What was read at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Counters as `Group.Name`.
+    pub(crate) counters: Vec<(String, u64)>,
+    /// Settings by sysctl name.
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// Network devices.
+    pub(crate) links: Vec<LinkFacts>,
+    /// Why some of the devices may be missing from `links`.
+    pub(crate) links_partial: Option<Why>,
+    /// Addresses with the index of their device.
+    pub(crate) addresses: Vec<(u32, IpAddr)>,
+    /// CPUs of `softnet_stat`.
+    pub(crate) softnet: Vec<SoftnetFacts>,
+}
+
+/// A network device at one moment; the fields are those of [`whydrop_model::Link`].
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    pub(crate) ifindex: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Option<String>,
+    pub(crate) up: bool,
+    pub(crate) carrier: Option<bool>,
+    pub(crate) mtu: u32,
+    pub(crate) stats: Vec<(&'static str, u64)>,
+}
+
+/// A CPU at one moment; the fields are those of [`whydrop_model::SoftnetCpu`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SoftnetFacts {
+    pub(crate) cpu: u32,
+    pub(crate) processed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) time_squeeze: u64,
+    pub(crate) flow_limit: Option<u64>,
+}
+
+/// Facts, and who contributed to them.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) facts: Facts,
+    /// Names of the collectors that succeeded.
+    succeeded: Vec<&'static str>,
+}
+
+impl Reading {
+    /// Lets each of `collectors` read that did not fail in `earlier`: a counter known at one end of
+    /// the window only says nothing about the window.
+    pub(crate) fn take(
+        collectors: &[Collector],
+        host: bool,
+        earlier: Option<&Self>,
+        place: &mut Place<'_>,
+        label: &str,
+        notes: &mut Notes,
+    ) -> Self {
+        let mut reading = Self::default();
+        for collector in collectors {
+            let read = match collector.read {
+                Read::Host(read) if host => read,
+                Read::Namespace(read) if !host => read,
+                _ => continue,
+            };
+            if earlier.is_some_and(|earlier| !earlier.succeeded(collector)) {
+                continue;
+            }
+            // Into facts of its own, so that what a failing collector has read so far is dropped.
+            let mut facts = Facts::default();
+            match read(place, &mut facts) {
+                Ok(()) => {
+                    if let Some(why) = &facts.links_partial {
+                        notes.add(collector.what, label, why);
+                    }
+                    reading.facts.absorb(facts);
+                    reading.succeeded.push(collector.name);
+                }
+                Err(why) => notes.add(collector.what, label, &why),
+            }
+        }
+        reading
+    }
+
+    /// Whether this collector's facts are in.
+    pub(crate) fn succeeded(&self, collector: &Collector) -> bool {
+        self.succeeded.contains(&collector.name)
+    }
+}
+
+impl Facts {
+    fn absorb(&mut self, mut other: Self) {
+        self.counters.append(&mut other.counters);
+        self.sysctls.append(&mut other.sysctls);
+        self.links.append(&mut other.links);
+        self.links_partial = self.links_partial.take().or(other.links_partial);
+        self.addresses.append(&mut other.addresses);
+        self.softnet.append(&mut other.softnet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn works(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
+        place.table("no such table")?;
+        facts.counters.push(("A.x".into(), 1));
+        Ok(())
+    }
+
+    fn fails_late(_: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
+        facts.counters.push(("B.y".into(), 1));
+        Err(Why::new("broken"))
+    }
+
+    #[test]
+    fn a_failing_collector_costs_its_own_facts_only() {
+        let collectors = [
+            Collector { name: "b", what: "the Bs", read: Read::Namespace(fails_late) },
+            Collector { name: "a", what: "the As", read: Read::Namespace(works) },
+        ];
+        let (roots, mut buffer, mut notes) = (Roots::default(), Buffer::new(), Notes::default());
+        let mut place = Place::here(&roots, &mut buffer);
+        let first = Reading::take(&collectors, false, None, &mut place, "web", &mut notes);
+        assert_eq!(first.facts.counters, [("A.x".to_owned(), 1)]);
+        assert!(first.succeeded(&collectors[1]) && !first.succeeded(&collectors[0]));
+        let second = Reading::take(&collectors, false, Some(&first), &mut place, "web", &mut notes);
+        assert_eq!(second.succeeded, ["a"]);
+        let lines = notes.finish();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].what, "the Bs in network namespace web");
+        assert_eq!(lines[0].why, "broken");
+    }
+
+    #[test]
+    fn sysctls_and_netlink_of_a_namespace_seen_from_outside_are_refused() {
+        let (roots, mut buffer) = (Roots::default(), Buffer::new());
+        let place = Place::of_process(&roots, &mut buffer, 1, Why::new("outside"));
+        assert_eq!(place.sysctl("net.core.somaxconn"), Err(Why::new("outside")));
+        assert_eq!(place.netlink(Protocol::Route).unwrap_err(), Why::new("outside"));
+    }
+}

@@ -1,0 +1,31 @@
+//! Where the kernel's files are found.
+//!
+//! Nothing else in this crate names `/proc`, `/sys` or `/run`, so that a test can put a folder of
+//! recorded files in their place. Holds paths only and opens nothing.
+
+use std::path::PathBuf;
+
+/// The folders that are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/run/netns`: namespaces made by `ip netns add`; its file names are the names that
+    /// `ip netns exec` takes.
+    pub netns: PathBuf,
+    /// `/run/docker/netns`: namespaces made by Docker.
+    pub docker_netns: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            netns: "/run/netns".into(),
+            docker_netns: "/run/docker/netns".into(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One network namespace under observation: its handles, its first reading, its listeners.
+//!
+//! Everything here runs on the one thread that may change namespace. When to look, and whether the
+//! namespace still exists, is decided by `worker`.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use whydrop_model::{Namespace, Presence};
+
+use crate::collector::{Place, Reading};
+use crate::collectors::netstat::SynTrouble;
+use crate::collectors::{COLLECTORS, half_open, links, listeners};
+use crate::entrance::Entrance;
+use crate::error::{Notes, Why};
+use crate::look::Listeners;
+use crate::netlink::{Buffer, Protocol, Socket};
+use crate::{NamespaceRef, Roots, merge, namespaces, process};
+
+/// Counting half-open connections walks a table of the whole host, so it waits this long between
+/// two walks of a namespace.
+const HALF_OPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the working thread needs at hand for any namespace.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    pub(crate) roots: Roots,
+    pub(crate) entrance: Entrance,
+    pub(crate) buffer: Buffer,
+    pub(crate) notes: Notes,
+}
+
+/// How the window began for a namespace.
+#[derive(Debug)]
+enum Opening {
+    /// It appeared later: everything counts from zero.
+    Born,
+    /// It was read when the window opened.
+    Read(Reading),
+    /// It could not be read then, so nothing can be said about the window.
+    Failed(Why),
+}
+
+/// A namespace under observation.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) inode: u64,
+    pub(crate) name: Option<String>,
+    /// A file outside the folders of names that holds it.
+    pub(crate) mount: Option<PathBuf>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) own: bool,
+    /// Keeps the namespace readable, and alive, until this is dropped. `None` for the own one.
+    file: Result<Option<File>, Why>,
+    /// Likewise; sockets can be listed through it without entering.
+    diag: Result<Socket, Why>,
+    opening: Opening,
+    pub(crate) listeners: Listeners,
+    pub(crate) pace: Pace,
+    trouble: Option<SynTrouble>,
+    half_open_wanted: bool,
+    half_open_at: Option<Instant>,
+}
+
+/// Enters a namespace and opens it from within. A file opened by its path would keep the mount that
+/// the path leads to busy, so that nobody could unmount it.
+fn hold(path: &Path, inode: u64, hands: &mut Hands) -> Result<File, Why> {
+    let file = namespaces::open(path, inode)?;
+    hands.entrance.enter(inode, Some(&file))?;
+    namespaces::open(&hands.roots.proc.join("thread-self/ns/net"), inode)
+}
+
+fn unread() -> Why {
+    Why::new("it was not opened")
+}
+
+/// When a namespace was looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    pub(crate) looks: u32,
+    pub(crate) first: Option<Instant>,
+    pub(crate) last: Option<Instant>,
+    /// Something was going on in the latest look.
+    pub(crate) busy: bool,
+}
+
+impl Pace {
+    /// Mean time between two looks; `None` if the first and the last are less than `apart`.
+    pub(crate) fn interval(&self, apart: Duration) -> Option<Duration> {
+        let length = self.last?.duration_since(self.first?);
+        let gaps = self.looks.checked_sub(1).filter(|gaps| *gaps > 0 && length >= apart)?;
+        Some(length / gaps)
+    }
+}
+
+impl Watched {
+    /// Takes hold of a namespace. `born`: it was not there when the window opened. What cannot be
+    /// opened is told when it is read.
+    pub(crate) fn open(found: NamespaceRef, born: bool, hands: &mut Hands) -> Self {
+        let mut watched = Self {
+            inode: found.inode,
+            name: found.name,
+            mount: None,
+            pid: found.pid,
+            own: found.own,
+            file: Ok(None),
+            diag: Err(unread()),
+            opening: if born { Opening::Born } else { Opening::Failed(unread()) },
+            listeners: Listeners::new(born),
+            pace: Pace::default(),
+            trouble: None,
+            half_open_wanted: false,
+            half_open_at: None,
+        };
+        let by_pid = found.pid.map(|pid| process::namespace_link(&hands.roots, pid));
+        if !found.own {
+            let path = found.file.clone().or(by_pid).unwrap_or_default();
+            watched.file = hold(&path, found.inode, hands).map(Some);
+        }
+        let in_names = |path: &PathBuf| {
+            path.starts_with(&hands.roots.netns) || path.starts_with(&hands.roots.docker_netns)
+        };
+        watched.mount = found.file.filter(|path| !in_names(path));
+        watched.diag = watched
+            .enter(&mut hands.entrance)
+            .and_then(|()| Socket::open(Protocol::SockDiag).map_err(Why::from));
+        watched
+    }
+
+    /// What the operator knows it by; empty for the own one.
+    fn label(&self) -> String {
+        match (&self.name, self.pid) {
+            _ if self.own => String::new(),
+            (Some(name), _) => name.clone(),
+            (None, Some(pid)) => format!("of pid {pid}"),
+            (None, None) => format!("net:[{}]", self.inode),
+        }
+    }
+
+    fn enter(&self, entrance: &mut Entrance) -> Result<(), Why> {
+        let file = self.file.as_ref().map_err(Why::clone)?;
+        entrance.enter(self.inode, file.as_ref())
+    }
+
+    /// Reads counters and settings, leaving out the collectors that failed `earlier`.
+    fn read(&self, earlier: Option<&Reading>, hands: &mut Hands) -> Result<Reading, Why> {
+        let Hands { roots, entrance, buffer, notes } = hands;
+        let mut place = match self.enter(entrance) {
+            Ok(()) => Place::here(roots, buffer),
+            Err(why) => {
+                let still_in = |pid: &u32| {
+                    let link = process::namespace_link(roots, *pid);
+                    namespaces::inode_of_link(&link).is_ok_and(|inode| inode == self.inode)
+                };
+                let Some(pid) = self.pid.filter(still_in) else { return Err(why) };
+                Place::of_process(roots, buffer, pid, why)
+            }
+        };
+        Ok(Reading::take(COLLECTORS, false, earlier, &mut place, &self.label(), notes))
+    }
+
+    /// The reading that opens the window.
+    pub(crate) fn read_opening(&mut self, hands: &mut Hands) {
+        self.opening = match self.read(None, hands) {
+            Ok(reading) => {
+                self.trouble = Some(SynTrouble::of(&reading.facts));
+                Opening::Read(reading)
+            }
+            Err(why) => Opening::Failed(why),
+        };
+    }
+
+    /// The reading that closes the window, or the life of the namespace (`gone`). `None` if there is
+    /// nothing to compare it with or it fails.
+    pub(crate) fn read_closing(&mut self, gone: bool, hands: &mut Hands) -> Option<Reading> {
+        let (reading, known) = match &self.opening {
+            Opening::Born => (self.read(None, hands), false),
+            Opening::Read(reading) => (self.read(Some(reading), hands), true),
+            Opening::Failed(why) => (Err(why.clone()), false),
+        };
+        reading
+            .map_err(|why| {
+                // One that ended before it could be read at all had little to tell.
+                if known || !gone {
+                    hands.notes.add("everything", &self.label(), &why);
+                }
+            })
+            .ok()
+    }
+
+    /// Looks at the listeners. `with_counters`: also look whether SYN cookies were sent.
+    pub(crate) fn look(&mut self, at_ms: u64, with_counters: bool, hands: &mut Hands) {
+        let Ok(diag) = self.diag.as_mut() else { return };
+        let now = Instant::now();
+        match listeners::dump(diag, &mut hands.buffer) {
+            Ok(seen) => {
+                let activity = self.listeners.note(&seen, at_ms);
+                self.pace.busy = activity.busy;
+                self.half_open_wanted |= activity.drops_moved;
+            }
+            Err(why) => hands.notes.add(listeners::COLLECTOR.what, &self.label(), &why),
+        }
+        self.pace.looks += 1;
+        self.pace.first.get_or_insert(now);
+        self.pace.last = Some(now);
+        self.listeners.note_states(|pid| process::state(&hands.roots, pid));
+        if with_counters && !self.listeners.is_empty() && self.enter(&mut hands.entrance).is_ok() {
+            let place = Place::here(&hands.roots, &mut hands.buffer);
+            if let Ok(trouble) = SynTrouble::read(&place) {
+                self.half_open_wanted |=
+                    self.trouble.replace(trouble).is_some_and(|it| it != trouble);
+            }
+        }
+        if self.half_open_wanted && self.half_open_at.is_none_or(|at| now - at >= HALF_OPEN_PAUSE) {
+            self.half_open_at = Some(now);
+            self.count_half_open(hands);
+        }
+    }
+
+    /// The last look, after the closing reading.
+    pub(crate) fn look_last(&mut self, at_ms: u64, end: Option<&Reading>, hands: &mut Hands) {
+        self.look(at_ms, false, hands);
+        if let (Err(why), Some(_)) = (&self.diag, end) {
+            hands.notes.add(listeners::COLLECTOR.what, &self.label(), why);
+        }
+        let before = match &self.opening {
+            Opening::Read(reading) => SynTrouble::of(&reading.facts),
+            Opening::Born | Opening::Failed(_) => SynTrouble::default(),
+        };
+        if end.is_some_and(|end| SynTrouble::of(&end.facts) != before) && !self.listeners.is_empty()
+        {
+            self.count_half_open(hands);
+        }
+    }
+
+    fn count_half_open(&mut self, hands: &mut Hands) {
+        self.half_open_wanted = false;
+        let Ok(diag) = self.diag.as_mut() else { return };
+        match half_open::dump(diag, &mut hands.buffer) {
+            Ok(by_port) => self.listeners.note_half_open(&by_port),
+            Err(why) => hands.notes.add(half_open::COLLECTOR.what, &self.label(), &why),
+        }
+    }
+
+    /// What the window showed; `None` if nothing of it could be read.
+    pub(crate) fn finish(self, end: Option<Reading>, gone: bool) -> Option<Namespace> {
+        let (before, born) = match &self.opening {
+            Opening::Born => (None, true),
+            Opening::Read(reading) => (Some(&reading.facts), false),
+            Opening::Failed(_) => return None,
+        };
+        if end.is_none() && self.listeners.is_empty() {
+            return None;
+        }
+        // Devices that were not read at the end did not vanish; nothing is known of them.
+        let links_read = end.as_ref().is_some_and(|end| end.succeeded(&links::COLLECTOR));
+        let mut end = end.unwrap_or_default().facts;
+        Some(Namespace {
+            inode: self.inode,
+            presence: match (born, gone) {
+                (false, false) => Presence::Whole,
+                (true, false) => Presence::Appeared,
+                (false, true) => Presence::Vanished,
+                (true, true) => Presence::Brief,
+            },
+            counters: merge::counters(before, &mut end),
+            links: if links_read { merge::links(before, &end) } else { Vec::new() },
+            sysctls: end.sysctls,
+            listeners: self.listeners.finish(),
+            name: self.name,
+            pid: self.pid,
+            own: self.own,
+        })
+    }
+}

@@ -1,0 +1,455 @@
+//! The thread that observes: opens the window, looks until it is told to stop, closes the window.
+//!
+//! It alone changes namespace. Between two looks it holds one file and one socket of each namespace,
+//! which keep a namespace alive that is deleted meanwhile; the next look finds it unreachable, reads
+//! its last counters and lets go. So whydrop delays the end of a namespace by one look at most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use whydrop_model::{Namespace, Process};
+
+use crate::collector::{Place, Reading};
+use crate::collectors::COLLECTORS;
+use crate::entrance::Entrance;
+use crate::error::{Error, Notes, Why};
+use crate::namespaces::{Census, Handle, Own, namespaces};
+use crate::netlink::Buffer;
+use crate::watched::{Hands, Watched};
+use crate::{NamespaceRef, Observation, Options, merge, process};
+
+/// Looks, and finding the namespaces again, may take one part in so many of a CPU.
+const LOOK_SHARE: u32 = 20;
+/// Likewise for going through all processes: for their namespaces, and for the owners of sockets.
+const SEARCH_SHARE: u32 = 20;
+/// Namespaces without a name are searched for this often, or more rarely on a host with so many
+/// processes that it would take more than its share.
+const CENSUS_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest time between two looks.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// With more namespaces than this, reading the counters at each look too costs more than it tells.
+const FEW: usize = 50;
+/// In a window of fewer looks than this, one that comes late says nothing about their pace.
+const FEW_LOOKS: u32 = 10;
+/// Open files of the rest of the program that must still fit.
+const SPARE_FILES: u64 = 128;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    options: Options,
+    hands: Hands,
+    opened: (Instant, SystemTime),
+    host: Reading,
+    watched: BTreeMap<u64, Watched>,
+    finished: Vec<Namespace>,
+    census_due: Instant,
+    owners_due: Instant,
+    /// Some process hid which sockets it holds.
+    owners_hidden: bool,
+    /// CPU time that looks may still take, in nanoseconds; negative after an expensive one.
+    allowance: i64,
+    /// Some look had to wait for its allowance.
+    waited: bool,
+}
+
+impl Worker {
+    /// Finds the namespaces and opens the window.
+    pub(crate) fn open(mut options: Options) -> Result<Self, Error> {
+        options.look_every = options.look_every.max(SHORTEST_PAUSE);
+        let own = Own::find(&options.roots)?;
+        let (mut found, not_checked) = namespaces(&options.roots)?;
+        let mut notes = Notes::default();
+        if options.netns.is_empty() {
+            for line in not_checked {
+                notes.add(&line.what, "", &Why(line.why));
+            }
+        } else {
+            let files = own.named_files(&options.roots);
+            for name in &options.netns {
+                if !files.iter().any(|file| &file.file_name == name) {
+                    return Err(Error::UnknownNamespace { name: name.clone() });
+                }
+            }
+            let inodes: BTreeSet<u64> = files
+                .iter()
+                .filter(|file| options.netns.contains(&file.file_name))
+                .map(|file| file.inode)
+                .collect();
+            found.retain(|namespace| inodes.contains(&namespace.inode));
+        }
+        let roots = options.roots.clone();
+        let hands = Hands { roots, entrance: Entrance::new(own), buffer: Buffer::new(), notes };
+        let now = Instant::now();
+        let mut worker = Self {
+            options,
+            hands,
+            opened: (now, SystemTime::now()),
+            host: Reading::default(),
+            watched: BTreeMap::new(),
+            finished: Vec::new(),
+            census_due: now + CENSUS_PAUSE,
+            owners_due: now,
+            owners_hidden: false,
+            allowance: 0,
+            waited: false,
+        };
+        worker.host = worker.read_host(None);
+        for namespace in found {
+            worker.adopt(namespace, false);
+        }
+        for watched in worker.watched.values_mut() {
+            watched.read_opening(&mut worker.hands);
+            watched.look(worker.opened.0.elapsed().as_millis() as u64, false, &mut worker.hands);
+        }
+        worker.go_home();
+        Ok(worker)
+    }
+
+    /// Looks until `stop` says so. False if the observer went away without asking for the rest.
+    pub(crate) fn run(&mut self, stop: &Receiver<()>) -> bool {
+        self.find_owners(false);
+        let mut next = Instant::now() + self.options.look_every;
+        loop {
+            match stop.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let began = cpu_time();
+            let everything = self.options.netns.is_empty();
+            self.refresh(everything && Instant::now() >= self.census_due);
+            self.look(began);
+            if Instant::now() >= self.owners_due {
+                self.find_owners(false);
+            }
+            self.go_home();
+            // Never pile up: a look that came late does not make the next one hurry.
+            next = (next + self.options.look_every).max(Instant::now());
+        }
+    }
+
+    /// Closes the window.
+    pub(crate) fn close(mut self) -> Observation {
+        self.refresh(true);
+        let length = self.opened.0.elapsed();
+        let host = self.read_host(Some(()));
+        let mut ends = BTreeMap::new();
+        for (&inode, watched) in &mut self.watched {
+            let end = watched.read_closing(false, &mut self.hands);
+            let at_ms = self.opened.0.elapsed().as_millis() as u64;
+            watched.look_last(at_ms, end.as_ref(), &mut self.hands);
+            ends.insert(inode, end);
+        }
+        self.go_home();
+        self.find_owners(true);
+        self.note_hidden_owners();
+        self.note_pace();
+        let mut namespaces = self.finished;
+        for (inode, watched) in self.watched {
+            namespaces.extend(watched.finish(ends.remove(&inode).flatten(), false));
+        }
+        namespaces.sort_by_key(|namespace| (!namespace.own, namespace.inode));
+        Observation {
+            opened: self.opened.1,
+            length,
+            softnet: merge::softnet(&self.host.facts, &host.facts),
+            namespaces,
+            not_checked: self.hands.notes.finish(),
+        }
+    }
+
+    fn read_host(&mut self, closing: Option<()>) -> Reading {
+        let earlier = closing.map(|()| &self.host);
+        let Hands { roots, buffer, notes, .. } = &mut self.hands;
+        let mut place = Place::here(roots, buffer);
+        Reading::take(COLLECTORS, true, earlier, &mut place, "", notes)
+    }
+
+    fn go_home(&mut self) {
+        if let Err(why) = self.hands.entrance.home() {
+            self.hands.notes.add("return from another network namespace", "", &why);
+        }
+    }
+
+    /// Starts to watch a namespace, or learns more about one that is watched.
+    fn adopt(&mut self, found: NamespaceRef, born: bool) {
+        if let Some(watched) = self.watched.get_mut(&found.inode) {
+            watched.name = watched.name.take().or(found.name);
+            return;
+        }
+        make_room(self.watched.len());
+        let watched = Watched::open(found, born, &mut self.hands);
+        self.watched.insert(watched.inode, watched);
+    }
+
+    /// Finds namespaces that came and takes leave of those that went. `thorough`: also search all
+    /// mounts and processes for new ones.
+    fn refresh(&mut self, thorough: bool) {
+        let everything = self.options.netns.is_empty();
+        let own = self.hands.entrance.own();
+        let files = if thorough && everything {
+            own.files(&self.options.roots)
+        } else {
+            let mut files = own.named_files(&self.options.roots);
+            files.retain(|file| everything || self.options.netns.contains(&file.file_name));
+            files
+        };
+        for file in &files {
+            self.adopt(by_file(file), true);
+        }
+        let census = thorough.then(|| self.take_census());
+        if let Some(census) = &census {
+            for (&inode, &pid) in census.lowest.iter().filter(|_| everything) {
+                self.adopt(by_pid(inode, pid), true);
+            }
+            for watched in self.watched.values_mut() {
+                watched.pid = census.lowest.get(&watched.inode).copied().or(watched.pid);
+            }
+        }
+        let files: BTreeSet<u64> = files.iter().map(|file| file.inode).collect();
+        let mut missing: Vec<u64> = self
+            .watched
+            .values()
+            .filter(|watched| !self.is_reachable(watched, &files))
+            .map(|watched| watched.inode)
+            .collect();
+        // Its name or its first process may be gone and it is not. Asked twice, because a list of
+        // processes that fork while it is read can miss one.
+        for _ in 0..2 {
+            if missing.is_empty() {
+                return;
+            }
+            let census = self.take_census();
+            missing.retain(|inode| {
+                let pid = census.lowest.get(inode).copied();
+                if let (Some(_), Some(watched)) = (pid, self.watched.get_mut(inode)) {
+                    watched.pid = pid;
+                }
+                pid.is_none()
+            });
+        }
+        for inode in missing {
+            self.retire(inode);
+        }
+    }
+
+    fn take_census(&mut self) -> Census {
+        let started = Instant::now();
+        let census = Census::take(&self.options.roots, self.hands.entrance.own());
+        self.census_due = Instant::now() + CENSUS_PAUSE.max(started.elapsed() * SEARCH_SHARE);
+        census
+    }
+
+    fn is_reachable(&self, watched: &Watched, files: &BTreeSet<u64>) -> bool {
+        let own = self.hands.entrance.own();
+        let at = |path: &Path| own.inode_of_file(path) == Some(watched.inode);
+        watched.own
+            || files.contains(&watched.inode)
+            || watched.mount.as_deref().is_some_and(at)
+            || watched.pid.is_some_and(|pid| at(&process::namespace_link(&self.options.roots, pid)))
+    }
+
+    /// Reads a namespace for the last time and lets go of it.
+    fn retire(&mut self, inode: u64) {
+        let Some(mut watched) = self.watched.remove(&inode) else { return };
+        let end = watched.read_closing(true, &mut self.hands);
+        let at_ms = self.opened.0.elapsed().as_millis() as u64;
+        watched.look_last(at_ms, end.as_ref(), &mut self.hands);
+        self.finished.extend(watched.finish(end, true));
+        self.go_home();
+    }
+
+    /// Looks at the listeners of as many namespaces as the allowance permits: first those that
+    /// waited longest, a busy one counting eight times its wait. What was spent since `began` is
+    /// paid first.
+    fn look(&mut self, began: i64) {
+        let share = (self.options.look_every / LOOK_SHARE).as_nanos() as i64;
+        self.allowance = share.min(self.allowance + share);
+        let now = Instant::now();
+        let mut order: Vec<(Duration, u64)> = self
+            .watched
+            .values()
+            .map(|watched| {
+                let pace = watched.pace;
+                let waited = pace.last.map_or(Duration::MAX / 8, |last| now - last);
+                (waited * if pace.busy { 8 } else { 1 }, watched.inode)
+            })
+            .collect();
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        let with_counters = self.watched.len() <= FEW;
+        let mut spent = began;
+        for (_, inode) in order {
+            let so_far = cpu_time();
+            self.allowance -= so_far - spent;
+            spent = so_far;
+            if self.allowance <= 0 {
+                self.waited = true;
+                break;
+            }
+            if let Some(watched) = self.watched.get_mut(&inode) {
+                let at_ms = self.opened.0.elapsed().as_millis() as u64;
+                watched.look(at_ms, with_counters, &mut self.hands);
+            }
+        }
+        self.allowance -= cpu_time() - spent;
+    }
+
+    /// Names the processes that hold new listeners and, when the window closes, those of listeners
+    /// in trouble once more.
+    fn find_owners(&mut self, closing: bool) {
+        let mut wanted: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for watched in self.watched.values() {
+            for socket in watched.listeners.unowned(closing) {
+                wanted.entry(watched.inode).or_default().insert(socket);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let found = process::owners(&self.options.roots, &wanted);
+        let pids: BTreeSet<u32> = found.by_socket.values().flatten().copied().collect();
+        let processes: BTreeMap<u32, Process> = pids
+            .into_iter()
+            .filter_map(|pid| Some((pid, process::describe(&self.options.roots, pid)?)))
+            .collect();
+        let owners: BTreeMap<u64, Vec<Process>> = found
+            .by_socket
+            .into_iter()
+            .map(|(socket, pids)| {
+                (socket, pids.iter().filter_map(|pid| processes.get(pid).cloned()).collect())
+            })
+            .filter(|(_, owners): &(_, Vec<_>)| !owners.is_empty())
+            .collect();
+        for watched in self.watched.values_mut() {
+            watched.listeners.note_owners(&owners);
+        }
+        self.owners_due = Instant::now() + started.elapsed() * SEARCH_SHARE;
+        self.owners_hidden |= found.hidden;
+    }
+
+    fn note_hidden_owners(&mut self) {
+        if self.owners_hidden
+            && self.watched.values().any(|it| it.listeners.any_unowned_in_trouble())
+        {
+            let why =
+                "other users' processes do not show their sockets; needs CAP_SYS_PTRACE or root";
+            self.hands.notes.add("owners of some listening sockets", "", &Why::new(why));
+        }
+    }
+
+    /// Tells if the looks were rarer than asked for.
+    fn note_pace(&mut self) {
+        let asked = self.options.look_every;
+        let longest = self
+            .watched
+            .values()
+            .filter(|watched| watched.listeners.alive() > 0)
+            .filter_map(|watched| watched.pace.interval(asked * FEW_LOOKS))
+            .max();
+        let Some(longest) = longest.filter(|longest| *longest * 2 > asked * 3) else { return };
+        let listeners: usize = self.watched.values().map(|it| it.listeners.alive()).sum();
+        let reason = if self.waited {
+            format!(
+                "for {listeners} listening sockets in {} network namespaces it would take more \
+                 than {} % of one CPU",
+                self.watched.len(),
+                100 / LOOK_SHARE
+            )
+        } else {
+            "this host was too busy to let whydrop run that often".into()
+        };
+        let why = format!("{reason}; the mean interval was up to {} ms", longest.as_millis());
+        let what = format!("listen queues every {} ms", asked.as_millis());
+        self.hands.notes.add(&what, "", &Why(why));
+    }
+}
+
+fn by_file(file: &Handle) -> NamespaceRef {
+    let path = Some(file.path.clone());
+    NamespaceRef { inode: file.inode, name: file.name.clone(), file: path, pid: None, own: false }
+}
+
+fn by_pid(inode: u64, pid: u32) -> NamespaceRef {
+    NamespaceRef { inode, name: None, file: None, pid: Some(pid), own: false }
+}
+
+/// CPU time of this thread in nanoseconds.
+fn cpu_time() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Each namespace costs two open files. Where the usual limit does not hold them, this raises it as
+/// far as this user may; what then still does not open is noted where it is missing.
+fn make_room(namespaces: usize) {
+    let needed = namespaces as u64 * 2 + SPARE_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        // Refused or not, opening the next file tells.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::net::TcpListener;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The first look sees the server, a search names it, then it ends. Needs no privilege: all is
+    /// on the loopback of the own namespace.
+    #[test]
+    fn a_server_that_ends_in_the_window_is_still_named() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/server.pl");
+        // Let the kernel choose a free port; Perl may take it over.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Command::new("perl")
+            .args([script, &port.to_string(), "3"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut worker = Worker::open(Options::default()).unwrap();
+        worker.find_owners(false);
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let observation = worker.close();
+        assert_eq!(line, "ready\n");
+        let listener = observation.namespaces[0]
+            .listeners
+            .iter()
+            .find(|listener| listener.port == port)
+            .unwrap();
+        let [owner] = &listener.owners[..] else { panic!("{:?}", listener.owners) };
+        assert_eq!((owner.pid, owner.comm.as_str()), (server.id(), "perl"));
+        assert_eq!(owner.program.as_deref(), Some("server.pl"));
+        assert_eq!(listener.looks, 1);
+    }
+
+    #[test]
+    fn looks_that_cost_more_than_their_share_make_room() {
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut worker = Worker::open(Options::default()).unwrap();
+        let looks = |worker: &Worker| -> u32 {
+            worker.watched.values().map(|watched| watched.pace.looks).sum()
+        };
+        let first = looks(&worker);
+        worker.allowance = -1_000_000_000;
+        worker.look(cpu_time());
+        assert_eq!(looks(&worker), first, "still in debt");
+        assert!(worker.waited);
+        worker.allowance = 0;
+        worker.look(cpu_time());
+        assert!(looks(&worker) > first);
+    }
+}

@@ -1,0 +1,250 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use whydrop_show::format::{self, Format};
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  ran, nothing of class fault found
+  1  ran, at least one fault found (or a reproduction of the lab came out wrong)
+  2  could not run; standard error says why";
+
+const EXAMPLES: &str = "\
+Examples:
+  whydrop                            diagnose this host for ten seconds
+  whydrop --duration 60 --netns web  one minute, only the namespace `web`
+  whydrop record -o now.whydrop      keep the evidence
+  whydrop diagnose now.whydrop       the same report again, anywhere
+  whydrop watch --stack              every kind of drop as it happens, with kernel stacks";
+
+/// Why does this Linux host drop packets, and what makes it stop?
+///
+/// Without a command: `whydrop diagnose`.
+#[derive(Debug, Parser)]
+#[command(name = "whydrop", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) diagnose: Diagnose,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Name the causes of packet loss, with proof and cure (the default)
+    Diagnose(Diagnose),
+    /// Show drops as they happen, or count them
+    Watch(Watch),
+    /// Store the evidence of a window in a file, to diagnose it later or elsewhere
+    Record(Record),
+    /// List the running kernel's drop reasons and what they mean
+    Reasons(Reasons),
+    /// Show what this kernel offers for tracing drops, what is missing and what that costs
+    Kernel(Kernel),
+    /// Reproduce causes of packet loss in throw-away network namespaces
+    Lab(Lab),
+    /// One part in a reproduction; started by the lab
+    #[command(hide = true)]
+    LabActor(LabActor),
+}
+
+/// What to observe, and for how long.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Observe {
+    /// Only this network namespace, by its name in `ip netns` (may be repeated; default: all)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) netns: Vec<String>,
+
+    /// Read the kernel's BTF from this file
+    #[arg(long, value_name = "FILE", default_value = whydrop_probe::VMLINUX_BTF)]
+    pub(crate) kernel_btf: PathBuf,
+
+    /// Create this file once the tracer is attached and the first counters are read
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diagnose {
+    /// A recorded evidence file; without it, this host is observed
+    #[arg(value_name = "FILE", conflicts_with_all = ["duration", "netns", "ready_file"])]
+    pub(crate) file: Option<PathBuf>,
+
+    /// How long to observe, in seconds
+    #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    /// Also store the evidence in this file; replaced if it exists
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// How to write the report
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format_parser())]
+    pub(crate) format: &'static dyn Format,
+
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Stop after this many seconds (default: until interrupted)
+    #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Count by reason, call site, protocol, device and namespace instead, and print at the end
+    #[arg(long)]
+    pub(crate) count: bool,
+
+    /// Only drops for this reason (may be repeated; see `whydrop reasons`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reason: Vec<String>,
+
+    /// Print the kernel stack of each drop shown
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) stack: bool,
+
+    /// Drops shown per second of each kind: reason, call site, namespace, device, protocol; per CPU
+    #[arg(long, value_name = "N", default_value = "10", conflicts_with = "count")]
+    pub(crate) rate: u32,
+
+    /// `text`, or `json` for one JSON object per line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
+
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Where to store the evidence; replaced if it exists
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// How long to observe, in seconds
+    #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reasons {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
+
+    /// Read the kernel's BTF from this file
+    #[arg(long, value_name = "FILE", default_value = whydrop_probe::VMLINUX_BTF)]
+    pub(crate) kernel_btf: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kernel {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
+
+    /// Read the kernel's BTF from this file
+    #[arg(long, value_name = "FILE", default_value = whydrop_probe::VMLINUX_BTF)]
+    pub(crate) kernel_btf: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lab {
+    #[command(subcommand)]
+    pub(crate) command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// List the scenarios
+    List {
+        /// `text` or `json`
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: Plain,
+    },
+    /// Reproduce, diagnose and compare; needs root and iproute2
+    Run {
+        /// Names of scenarios
+        #[arg(value_name = "NAME", required_unless_present = "all")]
+        names: Vec<String>,
+        /// Every scenario
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Then run the same traffic again with the scenario's remedy: it must come out clean
+        #[arg(long)]
+        remedy: bool,
+        /// `text` or `json`
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: Plain,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabActor {
+    /// What to play
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
+}
+
+/// Formats of everything that is not a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Plain {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// More than a week is a slip of the finger; an agent is another program.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        _ => Err("must be more than 0 and at most 604800 seconds (a week)".into()),
+    }
+}
+
+/// `--format` of reports: names and help come from the list of formats itself.
+fn format_parser() -> impl TypedValueParser<Value = &'static dyn Format> {
+    let values = format::FORMATS.iter().map(|one| PossibleValue::new(one.name()).help(one.help()));
+    PossibleValuesParser::new(values)
+        .try_map(|name| format::find(&name).ok_or_else(|| format!("no format {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn diagnose_is_the_default() {
+        let arguments = Arguments::parse_from(["whydrop", "--duration", "0.5"]);
+        assert!(arguments.command.is_none());
+        assert_eq!(arguments.diagnose.duration, Duration::from_millis(500));
+        assert_eq!(arguments.diagnose.format.name(), "text");
+    }
+
+    #[test]
+    fn durations_that_make_no_sense_are_refused() {
+        for text in ["0", "-1", "NaN", "inf", "1e9", "ten", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+    }
+}

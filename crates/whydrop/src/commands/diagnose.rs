@@ -1,0 +1,42 @@
+//! `whydrop diagnose`: evidence, live or recorded, to a report.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use whydrop_diagnose::Thresholds;
+use whydrop_model::{Class, Evidence, Report};
+
+use crate::cli::Diagnose;
+use crate::{evidence_file, failure, observe, output};
+
+/// Runs the command.
+pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
+    let evidence = match &options.file {
+        Some(path) => evidence_file::read(path)?,
+        None => live(options)?,
+    };
+    let report = whydrop_diagnose::diagnose(&evidence, &Thresholds::default());
+    let mut out = output::stdout();
+    options.format.write(&report, output::width(), &mut out)?;
+    out.flush()?;
+    Ok(exit_status(&report))
+}
+
+fn live(options: &Diagnose) -> anyhow::Result<Evidence> {
+    if let Some(path) = &options.save {
+        evidence_file::check_writable(path)?;
+    }
+    let evidence = observe::observe(&options.observe, options.duration)?;
+    if let Some(path) = &options.save {
+        evidence_file::write(path, &evidence)?;
+    }
+    Ok(evidence)
+}
+
+fn exit_status(report: &Report) -> ExitCode {
+    if report.findings.iter().any(|finding| finding.class == Class::Fault) {
+        failure::fault()
+    } else {
+        failure::CLEAN
+    }
+}

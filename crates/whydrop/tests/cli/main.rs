@@ -1,0 +1,8 @@
+//! The program as its user meets it: run from outside, judged by what it prints, where, and by its
+//! exit status.
+
+mod bad_input;
+mod lab;
+mod program;
+mod replay;
+mod window;
