@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use whydrop_model::{
     Attach, CallSite, DropTotal, EVIDENCE_SCHEMA, Endpoint, Evidence, Exemplar, Flow, Host,
-    Listener, Marks, Namespace, ObservedWindow, Pair, Presence, Process, QueueStep, Scope,
+    Listener, Marks, Namespace, ObservedWindow, Pair, Process, QueueStep, Scope,
     TracerEvidence,
 };
 
@@ -35,17 +35,12 @@ pub(crate) fn evidence() -> Evidence {
         namespaces: vec![Namespace {
             inode: INODE,
             name: Some("b".into()),
-            pid: None,
-            own: false,
-            presence: Presence::Whole,
-            counters: BTreeMap::new(),
             sysctls: BTreeMap::from([
                 ("net.core.somaxconn".into(), "4096".into()),
                 ("net.ipv4.tcp_max_syn_backlog".into(), "512".into()),
                 ("net.ipv4.tcp_syncookies".into(), "1".into()),
             ]),
-            links: Vec::new(),
-            listeners: Vec::new(),
+            ..Namespace::default()
         }],
         not_checked: Vec::new(),
     }

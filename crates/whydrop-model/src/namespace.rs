@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Counters, Listener, Pair};
 
 /// When in the window a namespace existed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// From the first read to the last.
+    #[default]
     Whole,
     /// Found after the window had opened; its counters count from zero.
     Appeared,
@@ -22,7 +23,7 @@ pub enum Presence {
 }
 
 /// One network namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode of the namespace file (`/proc/PID/ns/net`).
     pub inode: u64,
@@ -60,7 +61,7 @@ impl Namespace {
 }
 
 /// A network device with its `rtnl_link_stats64`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Link {
     /// Interface index.
     pub ifindex: u32,

@@ -178,7 +178,11 @@ fn labelled(
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    textwrap::wrap(text, width.max(30)).into_iter().map(std::borrow::Cow::into_owned).collect()
+    // Names of devices, namespaces and settings stay whole: no breaks at hyphens.
+    let options = textwrap::Options::new(width.max(30))
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
 fn place(site: &Site) -> String {
