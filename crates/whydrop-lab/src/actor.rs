@@ -1,0 +1,100 @@
+//! The inside of a lab process: enters its namespace, plays one part, and says on standard output
+//! how it went.
+//!
+//! An actor dies with its runner, however that ends. It knows nothing of scenarios or diagnoses.
+
+use std::ffi::{CString, OsString};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+use crate::netns::enter;
+use crate::part::{ActorSpec, Message, Part, Play};
+
+mod clients;
+mod crafted;
+mod segment;
+mod server;
+
+/// Plays the part that `arguments` (one JSON document, made by the runner) describes. This is what
+/// the hidden command `lab-actor` does.
+///
+/// Must be called before the process starts a thread: only the calling one enters the namespace.
+/// Gives 0 when the part is over, 2 if it could not be played.
+pub fn actor_main(arguments: &[OsString]) -> ExitCode {
+    match play(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If nobody listens any more, the exit status is all that is left to say.
+            let _ = say(&Message::Failed(error.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn play(arguments: &[OsString]) -> io::Result<()> {
+    let [spec] = arguments else {
+        return Err(io::Error::other("an actor takes one argument, made by the runner"));
+    };
+    let spec: ActorSpec = serde_json::from_slice(spec.as_encoded_bytes())?;
+    die_with(spec.runner)?;
+    rustix::thread::set_name(&CString::new(spec.comm)?)?;
+    if let Some(netns) = &spec.netns {
+        enter(netns)?;
+    }
+    allow_many_files()?;
+    let mut open = Vec::new();
+    let tally = match &spec.part {
+        Part::Serve { address, serve } => return server::serve(*address, serve),
+        Part::Become { program, arguments } => {
+            // The signal at the runner's death stays set across this.
+            return Err(Command::new(program).args(arguments).exec());
+        }
+        Part::Play { to: None, play: Play::Idle(idle) } => clients::idle(idle),
+        Part::Play { to: None, .. } => return Err(io::Error::other("this traffic needs a server")),
+        Part::Play { to: Some(to), play } => match play {
+            Play::Idle(idle) => clients::idle(idle),
+            Play::ConnectBurst(burst) => {
+                let (tally, connections) = clients::connect_burst(*to, burst)?;
+                open = connections;
+                tally
+            }
+            Play::HttpShort(http) => clients::http_short(*to, http),
+            Play::Bulk(bulk) => clients::bulk(*to, bulk)?,
+            Play::Handshakes(shakes) => crafted::handshakes(*to, shakes)?,
+            Play::SynFlood(flood) => crafted::syn_flood(*to, flood)?,
+        },
+    };
+    say(&Message::Done(tally))?;
+    while !open.is_empty() {
+        thread::park();
+    }
+    Ok(())
+}
+
+/// Makes the kernel kill this process when the runner's thread that started it ends.
+fn die_with(runner: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before the line above took effect.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    if parent == Some(runner) { Ok(()) } else { Err(io::Error::other("the runner is gone")) }
+}
+
+/// Raises the soft limit of open files to the hard one.
+fn allow_many_files() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    Ok(rustix::process::setrlimit(Resource::Nofile, raised)?)
+}
+
+/// Tells the runner.
+fn say(message: &Message) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}

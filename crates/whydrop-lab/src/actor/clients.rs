@@ -1,0 +1,110 @@
+//! Clients that use the kernel's own TCP.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::part::{Bulk, ConnectBurst, HttpShort, Idle, Tally};
+
+/// Longest wait for a server that answers at once if it answers at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nothing, for a while.
+pub(super) fn idle(idle: &Idle) -> Tally {
+    thread::sleep(Duration::from_millis(idle.millis));
+    Tally::default()
+}
+
+/// Opens connections in waves without waiting for them, and gives those that are open in the end.
+///
+/// They are for the caller to keep: a client whose last ACK was refused takes itself for connected,
+/// and closing it would begin a series of FINs that are refused in turn.
+pub(super) fn connect_burst(
+    to: SocketAddr,
+    burst: &ConnectBurst,
+) -> io::Result<(Tally, Vec<Socket>)> {
+    let start = Instant::now();
+    let every = Duration::from_millis(burst.every_millis);
+    let mut sockets = Vec::new();
+    for wave in 0..burst.waves {
+        sleep_until(start + every * wave);
+        for _ in 0..burst.per_wave {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            // Refusals are counted at the end, with what else became of it.
+            let _ = socket.connect(&to.into());
+            sockets.push(socket);
+        }
+    }
+    let last_wave = start + every * burst.waves.saturating_sub(1);
+    sleep_until(last_wave + Duration::from_millis(burst.hold_millis));
+    let mut tally = Tally::default();
+    let mut open = Vec::new();
+    for socket in sockets {
+        match (socket.take_error()?, socket.peer_addr()) {
+            (Some(_), _) => tally.failed += 1,
+            (None, Ok(_)) => open.push(socket),
+            (None, Err(_)) => tally.pending += 1,
+        }
+    }
+    tally.done = open.len() as u64;
+    Ok((tally, open))
+}
+
+fn sleep_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
+/// One request per connection, several connections at a time.
+pub(super) fn http_short(to: SocketAddr, http: &HttpShort) -> Tally {
+    let begun = AtomicU32::new(0);
+    let done = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..http.concurrency {
+            scope.spawn(|| {
+                while begun.fetch_add(1, Ordering::Relaxed) < http.connections {
+                    if request(to).is_ok() {
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let done = done.into_inner();
+    Tally { done: done.into(), pending: 0, failed: (http.connections - done).into() }
+}
+
+fn request(to: SocketAddr) -> io::Result<()> {
+    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        Ok(())
+    } else {
+        Err(io::Error::other("not an HTTP answer"))
+    }
+}
+
+/// One connection that carries many bytes.
+pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
+    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    let chunk = vec![b'x'; 1 << 18];
+    let mut left = bulk.bytes;
+    while left > 0 {
+        let length = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        connection.write_all(&chunk[..length])?;
+        left -= length as u64;
+    }
+    connection.shutdown(Shutdown::Write)?;
+    // The server closes once it has read everything.
+    let answer = connection.read_to_end(&mut Vec::new())?;
+    Ok(Tally { done: u64::from(answer == 0), pending: 0, failed: u64::from(answer > 0) })
+}

@@ -1,0 +1,116 @@
+//! A TCP server that treats its accept queue as told, badly if need be.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::say;
+use crate::part::{Accept, Message, Respond, Serve};
+
+/// Longest wait for a client that has connected to say something.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Listens until killed.
+pub(super) fn serve(address: SocketAddr, serve: &Serve) -> io::Result<()> {
+    let listener = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    listener.set_reuse_address(true)?;
+    listener.bind(&address.into())?;
+    let backlog = i32::from(serve.backlog);
+    listener.listen(backlog)?;
+    if serve.relisten {
+        relisten_when_told(listener.try_clone()?, backlog);
+    }
+    say(&Message::Ready)?;
+    // Connections are kept: closing them would be an answer.
+    let mut kept = Vec::new();
+    let mut take = |most: usize| accept(&listener, most, serve.respond, &mut kept);
+    match serve.accept {
+        Accept::None => loop {
+            thread::park();
+        },
+        Accept::All => loop {
+            take(1)?;
+        },
+        Accept::Every { millis, batch } => {
+            listener.set_nonblocking(true)?;
+            pace(millis, || take(batch as usize))
+        }
+        Accept::AfterStall { millis } => {
+            listener.set_nonblocking(true)?;
+            pace(millis, || take(usize::MAX))
+        }
+    }
+}
+
+/// Does `work` every `millis`, for ever.
+fn pace(millis: u64, mut work: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        thread::sleep(Duration::from_millis(millis));
+        work()?;
+    }
+}
+
+/// Accepts up to `most` connections, fewer if the listener would block.
+fn accept(
+    listener: &Socket,
+    most: usize,
+    respond: Respond,
+    kept: &mut Vec<Socket>,
+) -> io::Result<()> {
+    for _ in 0..most {
+        let connection = match listener.accept() {
+            Ok((connection, _)) => connection,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // The client gave up while it waited in the queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        // What goes wrong with one client is for that client to report.
+        let _ = match respond {
+            Respond::None => {
+                kept.push(connection);
+                Ok(())
+            }
+            Respond::Http => answer(&connection),
+            Respond::Discard => read_to_end(&connection),
+        };
+    }
+    Ok(())
+}
+
+fn answer(connection: &Socket) -> io::Result<()> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    for line in BufReader::new(connection).lines() {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let mut connection = connection;
+    connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n")
+}
+
+fn read_to_end(mut connection: &Socket) -> io::Result<()> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let mut buffer = vec![0; 1 << 16];
+    while connection.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+fn relisten_when_told(listener: Socket, backlog: i32) {
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if line == "relisten" {
+                let said = match listener.listen(backlog) {
+                    Ok(()) => Message::Relistened,
+                    Err(error) => Message::Failed(error.to_string()),
+                };
+                let _ = say(&said);
+            }
+        }
+    });
+}

@@ -1,0 +1,268 @@
+//! Holds a report against what the lab knows to be true. Pure: the truth was gathered before.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use whydrop_model::{Class, Finding, Ledger, NetnsRef, ProcessRef, REPORT_SCHEMA, Report, Verdict};
+
+use crate::Tally;
+use crate::counters::{self, Values};
+use crate::diagnosis::Answer;
+use crate::scenario::{Amount, Expectation, Least, Scenario};
+
+/// What really happened.
+pub(crate) struct Truth<'a> {
+    pub(crate) scenario: &'a Scenario,
+    /// Namespace of each role.
+    pub(crate) namespaces: BTreeMap<&'a str, NetnsRef>,
+    /// Process of each server.
+    pub(crate) processes: BTreeMap<&'a str, ProcessRef>,
+    /// What the traffic did.
+    pub(crate) played: Played,
+}
+
+/// What the traffic of a scenario did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Played {
+    /// What the counters grew by when they had come to a rest.
+    pub(crate) moved: Values,
+    /// What they had grown by when the program was done, should they have moved again.
+    pub(crate) at_most: Values,
+    /// How each piece of traffic went.
+    pub(crate) traffic: Vec<Tally>,
+}
+
+/// What there is to say about a report.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Judgement {
+    pub(crate) got: String,
+    pub(crate) packets_got: Option<u64>,
+    pub(crate) ledger_remainder: Option<u64>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// True for the classes whose packets are lost.
+fn is_loss(class: Class) -> bool {
+    matches!(class, Class::Fault | Class::Policy | Class::Peer)
+}
+
+impl Truth<'_> {
+    /// What the scenario expects, in a few words.
+    pub(crate) fn expected(&self) -> String {
+        let one = |expectation: &Expectation| {
+            let Expectation { cause, variant, netns, .. } = expectation;
+            name(cause, &variant.join("|"), netns)
+        };
+        let expected: Vec<_> = self.scenario.expect.iter().map(one).collect();
+        if expected.is_empty() { "clean".into() } else { expected.join(", ") }
+    }
+
+    /// Packets that the expected findings should count together; `None` if none is expected.
+    pub(crate) fn packets(&self) -> Option<u64> {
+        let expect = &self.scenario.expect;
+        let sum = || expect.iter().map(|expectation| self.packets_of(expectation)).sum();
+        (!expect.is_empty()).then(sum)
+    }
+
+    fn packets_of(&self, expectation: &Expectation) -> u64 {
+        *self.range_of(expectation).start()
+    }
+
+    /// The numbers of packets that are right: as a rule just one.
+    fn range_of(&self, expectation: &Expectation) -> RangeInclusive<u64> {
+        let sum = |values| counters::sum(&expectation.packets_from, values).try_into().unwrap_or(0);
+        sum(&self.played.moved)..=sum(&self.played.at_most)
+    }
+
+    /// Where the scenario did not do what it claims to. If there is anything, no report can be
+    /// judged by it.
+    pub(crate) fn unproved(&self) -> Vec<String> {
+        let mut unproved = Vec::new();
+        for (counter, &amount) in &self.scenario.counters {
+            let grew = self.played.moved.get(counter).copied().unwrap_or(0);
+            if !amount.holds(grew) {
+                let meant = match amount {
+                    Amount::Exactly(exactly) => exactly.to_string(),
+                    Amount::AtLeast(Least { min }) => format!("at least {min}"),
+                };
+                unproved.push(format!("the lab: {counter} grew by {grew}, {meant} was meant"));
+            }
+        }
+        for (number, Tally { pending, failed, .. }) in self.played.traffic.iter().enumerate() {
+            if self.scenario.healthy && pending + failed > 0 {
+                let number = number + 1;
+                let what = format!("traffic {number} has {pending} pending and {failed} failed");
+                unproved.push(format!("the lab: {what}, though nothing is wrong"));
+            }
+        }
+        unproved
+    }
+
+    /// Judges an answer.
+    pub(crate) fn judge(&self, answer: &Answer) -> Judgement {
+        let report = match &answer.report {
+            Ok(report) => report,
+            Err(why) => {
+                let got = "no report".into();
+                return Judgement { got, failures: vec![why.clone()], ..Judgement::default() };
+            }
+        };
+        let mut failures = self.against_contract(report, answer.exit);
+        let mut packets_got = None;
+        let mut wanted = Vec::new();
+        for expectation in &self.scenario.expect {
+            match self.find(expectation, report) {
+                Ok(finding) => {
+                    failures.extend(self.against_expectation(expectation, finding));
+                    packets_got = Some(packets_got.unwrap_or(0) + finding.packets);
+                    wanted.push(finding);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        for finding in &report.findings {
+            let forbidden = finding.class == Class::Fault
+                || self.scenario.quiet.contains(&finding.cause)
+                || (self.scenario.healthy && is_loss(finding.class));
+            if forbidden && !wanted.iter().any(|known| std::ptr::eq(*known, finding)) {
+                let Finding { packets, .. } = finding;
+                failures.push(format!("found {} too: {packets} packets", self.describe(finding)));
+            }
+        }
+        Judgement {
+            got: self.got(report),
+            packets_got,
+            ledger_remainder: Some(report.ledger.unexplained),
+            failures,
+        }
+    }
+
+    /// The finding that an expectation means, by cause and namespace.
+    fn find<'r>(
+        &self,
+        expectation: &Expectation,
+        report: &'r Report,
+    ) -> Result<&'r Finding, String> {
+        let Expectation { cause, netns, .. } = expectation;
+        let place = self.namespaces.get(netns.as_str()).and_then(|place| place.inode);
+        let same = || report.findings.iter().filter(|finding| finding.cause == *cause);
+        let inode = |finding: &Finding| finding.site.netns.as_ref().and_then(|place| place.inode);
+        if let Some(finding) = same().find(|finding| inode(finding) == place) {
+            return Ok(finding);
+        }
+        Err(match same().next() {
+            Some(finding) => format!("{cause} is not in {netns} but: {}", self.describe(finding)),
+            None => format!("{cause} was not found"),
+        })
+    }
+
+    fn against_expectation(&self, expectation: &Expectation, finding: &Finding) -> Vec<String> {
+        let cause = &expectation.cause;
+        let mut failures = Vec::new();
+        let mut differs = |what: &str, got: String, meant: String| {
+            if got != meant {
+                failures.push(format!("{cause}: {what} is {got}, not {meant}"));
+            }
+        };
+        let variants = &expectation.variant;
+        let variant = finding.variant.clone().unwrap_or_else(|| "undecided".into());
+        if !variants.is_empty() && !variants.contains(&variant) {
+            differs("variant", variant, variants.join(" or "));
+        }
+        differs("class", format!("{:?}", finding.class), format!("{:?}", expectation.class));
+        let packets = self.range_of(expectation);
+        if !packets.contains(&finding.packets) {
+            let (got, meant) = (finding.packets, packets.start());
+            differs("packets", got.to_string(), meant.to_string());
+        }
+        let netns = |netns: Option<&NetnsRef>| {
+            netns.and_then(|netns| netns.name.clone()).unwrap_or_else(|| "unnamed".into())
+        };
+        let place = self.namespaces.get(expectation.netns.as_str());
+        differs("namespace", netns(finding.site.netns.as_ref()), netns(place));
+        if let Some(server) = &expectation.server {
+            let socket = self.scenario.server(server).and_then(|it| self.scenario.address(it));
+            let socket = socket.map(|address| format!("tcp {address}")).unwrap_or_default();
+            let got = finding.site.socket.clone().unwrap_or_else(|| "unnamed".into());
+            differs("socket", got, socket);
+            let process = |process: Option<&ProcessRef>| match process {
+                Some(ProcessRef { pid, comm }) => format!("{comm} ({pid})"),
+                None => "unnamed".into(),
+            };
+            let owner = self.processes.get(server.as_str());
+            differs("process", process(finding.site.process.as_ref()), process(owner));
+        }
+        failures
+    }
+
+    /// What every report owes, whatever the scenario.
+    fn against_contract(&self, report: &Report, exit: Option<i32>) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut owes = |holds: bool, failure: String| {
+            if !holds {
+                failures.push(failure);
+            }
+        };
+        let meant = self.scenario.exit();
+        let status = exit.map_or("a signal".into(), |status| status.to_string());
+        owes(exit == Some(meant), format!("exit status is {status}, not {meant}"));
+        let (verdict, meant) = (report.verdict, self.scenario.verdict());
+        owes(verdict == meant, format!("verdict is {verdict:?}, not {meant:?}"));
+        owes(report.schema == REPORT_SCHEMA, format!("schema is {}", report.schema));
+
+        let Ledger { lost, explained, unexplained, benign, entries } = &report.ledger;
+        owes(*unexplained == 0, format!("ledger: {unexplained} packets are unexplained"));
+        let sum = explained + unexplained;
+        owes(*lost == sum, format!("ledger: {lost} lost, but explained + unexplained is {sum}"));
+        let findings = report.findings.iter().filter(|finding| is_loss(finding.class));
+        let sum: u64 = findings.map(|finding| finding.packets).sum();
+        owes(sum + unexplained == *lost, format!("ledger: {lost} lost, the findings say {sum}"));
+        let sum: u64 = entries.iter().map(|entry| entry.packets).sum();
+        let all = lost + benign;
+        owes(sum == all, format!("ledger: {all} lost or benign, the entries say {sum}"));
+
+        for finding in &report.findings {
+            let cause = &finding.cause;
+            owes(!finding.evidence.is_empty(), format!("{cause}: no evidence is given"));
+            let remedied = finding.class != Class::Fault || !finding.remedies.is_empty();
+            owes(remedied, format!("{cause}: no remedy is given"));
+        }
+        let faults_first = report.findings.is_sorted_by_key(|it| it.class != Class::Fault);
+        let falling =
+            |pair: &[Finding]| pair[0].class != pair[1].class || pair[0].packets >= pair[1].packets;
+        let sorted = faults_first && report.findings.windows(2).all(falling);
+        owes(sorted, "findings are not sorted: faults first, then by packets".into());
+        failures
+    }
+
+    /// What was found, in a few words.
+    fn got(&self, report: &Report) -> String {
+        let expected = |finding: &Finding| {
+            self.scenario.expect.iter().any(|expectation| expectation.cause == finding.cause)
+        };
+        let told = |finding: &&Finding| is_loss(finding.class) || expected(finding);
+        let got: Vec<_> =
+            report.findings.iter().filter(told).map(|finding| self.describe(finding)).collect();
+        match report.verdict {
+            Verdict::Incomplete => "incomplete".into(),
+            _ if !got.is_empty() => got.join(", "),
+            Verdict::Clean => "clean".into(),
+            Verdict::Loss => "loss without a finding".into(),
+        }
+    }
+
+    fn describe(&self, finding: &Finding) -> String {
+        let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
+        let role = self.namespaces.iter().find(|(_, netns)| netns.inode == inode);
+        let role = role.map_or("another namespace", |(role, _)| role);
+        name(&finding.cause, finding.variant.as_deref().unwrap_or_default(), role)
+    }
+}
+
+fn name(cause: &str, variant: &str, netns: &str) -> String {
+    let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
+    format!("{cause}{variant} in {netns}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What a process of the lab can be told to do: the words that scenario files and actors share.
+//!
+//! Every part is bounded in count and time. Millisecond values are the pace of the workload itself,
+//! never a wait for something else to happen.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// All that one actor needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ActorSpec {
+    /// Process that must outlive the actor.
+    pub(crate) runner: u32,
+    /// File of the namespace to play in; `None` to stay outside.
+    pub(crate) netns: Option<PathBuf>,
+    /// Name to go by (`/proc/PID/comm`).
+    pub(crate) comm: String,
+    /// What to do.
+    pub(crate) part: Part,
+}
+
+/// What an actor does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Part {
+    /// Listen until killed.
+    Serve {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        serve: Serve,
+    },
+    /// Make traffic, then say how it went.
+    Play {
+        /// Server to talk to; `None` for traffic without one.
+        to: Option<SocketAddr>,
+        /// What to do.
+        play: Play,
+    },
+    /// Become another program: the diagnosis.
+    Become {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+}
+
+/// How a TCP server treats its listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Serve {
+    /// Argument of `listen()`.
+    pub(crate) backlog: u16,
+    /// When it accepts.
+    pub(crate) accept: Accept,
+    /// What it does with a connection.
+    pub(crate) respond: Respond,
+    /// True if it calls `listen()` again when told `relisten` on its standard input.
+    pub(crate) relisten: bool,
+}
+
+/// When a server calls `accept()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Accept {
+    /// As soon as there is something.
+    #[default]
+    All,
+    /// Never.
+    None,
+    /// At most `batch` connections, every `millis`.
+    Every {
+        /// Pause between two batches.
+        millis: u64,
+        /// Most connections at once.
+        batch: u32,
+    },
+    /// Everything there is, every `millis`: a server that stalls.
+    AfterStall {
+        /// Length of a stall.
+        millis: u64,
+    },
+}
+
+/// What a server does with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Respond {
+    /// Keeps it open and does nothing.
+    #[default]
+    None,
+    /// Answers one HTTP request and closes.
+    Http,
+    /// Reads to the end, then closes.
+    Discard,
+}
+
+/// A piece of traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Play {
+    /// Nothing, for a while.
+    Idle(Idle),
+    /// Waves of connections opened without waiting for them.
+    ConnectBurst(ConnectBurst),
+    /// HTTP, one request per connection.
+    HttpShort(HttpShort),
+    /// One connection that carries many bytes.
+    Bulk(Bulk),
+    /// Handshakes of crafted peers, some with the last ACK held back.
+    Handshakes(Handshakes),
+    /// SYNs from crafted peers that never answer.
+    SynFlood(SynFlood),
+}
+
+impl Play {
+    /// True if it needs a server.
+    pub(crate) fn needs_server(&self) -> bool {
+        !matches!(self, Self::Idle(_))
+    }
+
+    /// True if it crafts its packets; these are IPv4.
+    pub(crate) fn is_crafted(&self) -> bool {
+        matches!(self, Self::Handshakes(_) | Self::SynFlood(_))
+    }
+}
+
+/// Nothing, for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Idle {
+    /// How long.
+    pub(crate) millis: u64,
+}
+
+/// Waves of connections opened without waiting for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct ConnectBurst {
+    /// How many waves.
+    pub(crate) waves: u32,
+    /// Connections in each.
+    pub(crate) per_wave: u32,
+    /// From the start of one wave to the start of the next.
+    pub(crate) every_millis: u64,
+    /// From the start of the last wave until those without an answer give up; refused SYNs are
+    /// retried meanwhile. The others stay open until the scenario ends.
+    pub(crate) hold_millis: u64,
+}
+
+/// HTTP, one request per connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct HttpShort {
+    /// Connections in all.
+    pub(crate) connections: u32,
+    /// Connections at a time.
+    pub(crate) concurrency: u32,
+}
+
+/// One connection that carries many bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Bulk {
+    /// How many.
+    pub(crate) bytes: u64,
+}
+
+/// Handshakes of crafted peers, some with the last ACK held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Handshakes {
+    /// Handshakes begun first and left without their last ACK.
+    pub(crate) held: u16,
+    /// Handshakes completed after that.
+    pub(crate) completed: u16,
+    /// How often the held ACKs are sent in the end.
+    pub(crate) ack_rounds: u16,
+}
+
+/// SYNs from crafted peers that never answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct SynFlood {
+    /// How many SYNs, each from a port of its own.
+    pub(crate) count: u16,
+    /// How many addresses they come from.
+    pub(crate) sources: u8,
+}
+
+/// What an actor says, one JSON value per line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Message {
+    /// A server listens.
+    Ready,
+    /// A server has called `listen()` again.
+    Relistened,
+    /// Traffic is over.
+    Done(Tally),
+    /// The actor could not play its part.
+    Failed(String),
+}
+
+/// How traffic went, counted in connections (crafted SYNs for a flood).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Those that got what they wanted.
+    pub done: u64,
+    /// Those still without an answer.
+    pub pending: u64,
+    /// Those refused, reset or answered wrongly.
+    pub failed: u64,
+}
