@@ -32,7 +32,7 @@ impl Format for Text {
 
     fn write(&self, report: &Report, width: usize, out: &mut dyn Write) -> io::Result<()> {
         headline(report, width, out)?;
-        layers(&report.layers, out)?;
+        layers(&report.layers, width, out)?;
         for finding in &report.findings {
             writeln!(out)?;
             self::finding(finding, report, width, out)?;
@@ -91,22 +91,39 @@ fn headline(report: &Report, width: usize, out: &mut dyn Write) -> io::Result<()
     Ok(())
 }
 
-fn layers(layers: &[LayerVerdict], out: &mut dyn Write) -> io::Result<()> {
+/// Each layer with a loss or a doubt on a line of its own; those that are well together on one, so
+/// that the findings stay on the first screen.
+fn layers(layers: &[LayerVerdict], width: usize, out: &mut dyn Write) -> io::Result<()> {
     if layers.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
     for layer in layers {
         let (style, word) = match layer.state {
-            LayerState::Clean => (GOOD, "ok"),
+            LayerState::Clean => continue,
             LayerState::Loss => (FAULT, "LOSS"),
             LayerState::Unsure => (NOTICE, "?"),
         };
-        write!(out, "  {:<11} {style}{word:<5}{style:#}", layer.layer)?;
-        if layer.packets > 0 {
-            write!(out, "{}: ", count(layer.packets, "packet"))?;
-        }
-        writeln!(out, "{}", Safe(&layer.note))?;
+        let lost = match layer.packets {
+            0 => String::new(),
+            packets => format!("{}: ", count(packets, "packet")),
+        };
+        writeln!(
+            out,
+            "  {style}{word:<5}{style:#} {:<11} {lost}{}",
+            layer.layer,
+            Safe(&layer.note)
+        )?;
+    }
+    let well: Vec<_> = layers
+        .iter()
+        .filter(|layer| layer.state == LayerState::Clean)
+        .map(|layer| layer.layer)
+        .collect();
+    let mut word = "ok";
+    for line in wrapped(&well.join(", "), width.saturating_sub(8)) {
+        writeln!(out, "  {GOOD}{word:<5}{GOOD:#} {line}")?;
+        word = "";
     }
     Ok(())
 }

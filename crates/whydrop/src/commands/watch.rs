@@ -55,12 +55,13 @@ pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
         show(&batch, options, &resolver, &mut names, &epoch, &mut out)?;
     }
     tracer.close_window()?;
+    let elapsed = opened.elapsed();
     let (mut totals, _) = tracer.finish(&[], &|_| true)?;
     if options.count {
         print_totals(&mut totals, options, &mut names, &mut out)?;
     }
     out.flush()?;
-    output::message(&summary(&totals, opened.elapsed()));
+    output::message(&summary(&totals, elapsed));
     Ok(failure::CLEAN)
 }
 

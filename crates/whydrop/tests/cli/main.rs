@@ -5,4 +5,5 @@ mod bad_input;
 mod lab;
 mod program;
 mod replay;
+mod watch;
 mod window;

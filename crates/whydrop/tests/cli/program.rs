@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -71,4 +75,62 @@ pub(crate) fn needs_root() -> bool {
 /// A folder that goes away with its guard.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
+}
+
+/// Starts the program and waits until its window is open.
+pub(crate) fn started(arguments: &[&str], ready: &Path) -> Child {
+    let mut child = Command::new(path())
+        .args(arguments)
+        .arg("--ready-file")
+        .arg(ready)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !ready.exists() {
+        assert!(Instant::now() < limit, "the window never opened");
+        assert!(child.try_wait().expect("a child").is_none(), "ended before its window opened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("signalled");
+}
+
+/// A network namespace of its own with nothing but loopback; gone with its guard.
+pub(crate) struct Netns(String);
+
+impl Netns {
+    pub(crate) fn new(role: &str) -> Self {
+        let netns = Self(format!("whydrop-cli-{}-{role}", std::process::id()));
+        ip(&["netns", "add", &netns.0]);
+        ip(&["-n", &netns.0, "link", "set", "lo", "up"]);
+        netns
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Sends datagrams to a port that nobody has open.
+    pub(crate) fn send_to_closed_port(&self, count: u32) {
+        let script =
+            format!("for i in $(seq {count}); do echo x > /dev/udp/127.0.0.1/9; done; true");
+        ip(&["netns", "exec", &self.0, "bash", "-c", &script]);
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        ip(&["netns", "delete", &self.0]);
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let done = run(Command::new("ip").args(arguments));
+    assert_eq!(done.status, Some(0), "ip {arguments:?}: {done:?}");
 }

@@ -1,37 +1,11 @@
 //! A window ends when it should, says what it saw, and leaves nothing behind.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::program::{needs_root, path, scratch, whydrop};
-
-/// Starts the program and waits until its window is open.
-fn started(arguments: &[&str], ready: &Path) -> Child {
-    let mut child = Command::new(path())
-        .args(arguments)
-        .arg("--ready-file")
-        .arg(ready)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !ready.exists() {
-        assert!(Instant::now() < limit, "the window never opened");
-        assert!(child.try_wait().expect("a child").is_none(), "ended before its window opened");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_child(child);
-    kill_process(pid, signal).expect("signalled");
-}
+use crate::program::{needs_root, path, scratch, signal, started, whydrop};
 
 /// Names of the BPF programs loaded by this process.
 fn programs_of(pid: u32) -> Vec<String> {
