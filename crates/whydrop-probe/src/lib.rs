@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The kernel side: a drop tracer, and what is needed to read it.
+//!
+//! [`Tracer`] counts every packet freed through `kfree_skb` in the kernel and hands out a few of
+//! each kind in detail; [`Resolver`] turns its numbers into the names of the running kernel;
+//! [`KernelFacts`] says what this kernel offers. Nothing here judges or formats: what comes out is
+//! [`whydrop_model::TracerEvidence`].
+//!
+//! Kernel numbers (drop reasons, offsets, addresses) live and die in this crate. Everything that
+//! leaves it is keyed by the kernel's names.
+
+mod attach;
+mod baseline;
+mod btf;
+mod counts;
+mod error;
+mod kernel;
+mod packet;
+mod reader;
+mod reasons;
+mod resolve;
+mod symbols;
+mod tracer;
+mod wire;
+
+pub use attach::{Options, VMLINUX_BTF};
+pub use baseline::Baseline;
+pub use btf::{Btf, Enum, Malformed};
+pub use counts::{Count, Counts};
+pub use error::Error;
+pub use kernel::{KernelFacts, Missing, SubsystemFacts};
+pub use reader::Reader;
+pub use reasons::{Reason, Reasons};
+pub use resolve::Resolver;
+pub use symbols::{Symbols, SymbolsUnavailable};
+pub use tracer::{RunStats, Tracer};
+pub use wire::{Key, RawDrop};

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Reading a packet that may be in any state: which namespace it is in, and what
+ * it is. Nothing here trusts a pointer before it has proved itself.
+ */
+#ifndef WHYDROP_READ_H
+#define WHYDROP_READ_H
+
+#include "kernel.h"
+#include "wire.h"
+
+/*
+ * Reads a member. In the BTF-typed program (`typed` is a constant) the verifier
+ * lets us follow the pointer, which costs a load, and a fault reads as 0; in the
+ * others the helper must do it.
+ */
+#define GET(typed, pointer, member)                                                   \
+	({                                                                            \
+		typeof((pointer)->member) got;                                        \
+		if (typed)                                                            \
+			got = (pointer)->member;                                      \
+		else                                                                  \
+			bpf_probe_read_kernel(&got, sizeof(got), &(pointer)->member); \
+		got;                                                                  \
+	})
+
+/*
+ * True if the value can be a kernel address: those have the top bit set, which
+ * dev_scratch never has. In assembly, because the verifier lets nobody compute
+ * with a pointer but does allow to compare it.
+ */
+static __always_inline int kernel_address(const void *pointer)
+{
+	int yes;
+
+	asm("%[yes] = 1\n"
+	    "if %[pointer] s< 0 goto +1\n"
+	    "%[yes] = 0\n"
+	    : [yes] "=&r"(yes)
+	    : [pointer] "r"(pointer));
+	return yes;
+}
+
+/*
+ * True if the pointer is not NULL. In assembly, because before 6.14 the verifier
+ * believes that rx_sk is never NULL and removes an ordinary test.
+ */
+static __always_inline int present(const void *pointer)
+{
+	int yes;
+
+	asm("%[yes] = 1\n"
+	    "if %[pointer] > 0 goto +1\n"
+	    "%[yes] = 0\n"
+	    : [yes] "=&r"(yes)
+	    : [pointer] "r"(pointer));
+	return yes;
+}
+
+/*
+ * The namespace's inode number, if this is a namespace: its loopback device must
+ * point back at it. What a stale or reused pointer leads to does not.
+ */
+static __always_inline __u32 netns_inum(struct net *net, const int typed)
+{
+	struct net_device *loopback;
+
+	if (!kernel_address(net))
+		return 0;
+	loopback = GET(typed, net, loopback_dev);
+	if (!kernel_address(loopback) || GET(typed, loopback, nd_net.net) != net)
+		return 0;
+	return GET(typed, net, ns.inum);
+}
+
+static __always_inline __u32 dev_netns(struct net_device *dev, const int typed)
+{
+	return kernel_address(dev) ? netns_inum(GET(typed, dev, nd_net.net), typed) : 0;
+}
+
+/* The plain test is for the verifier, which takes its word for NULL from no other. */
+static __always_inline __u32 sock_netns(struct sock *sk)
+{
+	if (!sk || !kernel_address(sk))
+		return 0;
+	return netns_inum(GET(0, sk, __sk_common.skc_net.net), 0);
+}
+
+/* What the key needs of a packet with the usual header, TCP flags included. */
+#define IPV4_BYTES 40
+#define IPV6_BYTES 56
+
+/*
+ * l4 and marks of an IP packet, as in the key's third word. One call of the
+ * helper costs more than all bytes that it may copy, so one has to do, and a
+ * fixed size is fastest: behind the linear part lies skb_shared_info, so nothing
+ * foreign is touched, and what lies behind `linear` is not looked at.
+ */
+static __always_inline __u64 l4_and_marks(unsigned char *network, __u32 linear, __u16 l3)
+{
+	__u64 words[IPV6_BYTES / 8];
+	const __u8 *byte = (const __u8 *)words;
+	__u8 flags = 0, l4, marks = MARK_L4;
+
+	if (l3 == ETH_P_IP) {
+		__u32 destination, length;
+
+		if (linear < 20 || bpf_probe_read_kernel(words, IPV4_BYTES, network) ||
+		    byte[0] >> 4 != 4)
+			return 0;
+		l4 = byte[9];
+		destination = words[2];
+		if ((destination & 0xf0) == 0xe0 || destination == 0xffffffff)
+			marks |= MARK_MULTICAST;
+		length = (byte[0] & 15) * 4;
+		if (l4 == IPPROTO_TCP && linear >= length + 14 &&
+		    !((byte[6] << 8 | byte[7]) & IP_OFFSET)) {
+			flags = byte[33];
+			if (length != 20)
+				bpf_probe_read_kernel(&flags, 1, network + length + 13);
+		}
+	} else {
+		if (linear < 40 || bpf_probe_read_kernel(words, IPV6_BYTES, network) ||
+		    byte[0] >> 4 != 6)
+			return 0;
+		l4 = byte[6];
+		if (byte[24] == 0xff)
+			marks |= MARK_MULTICAST;
+		if (l4 == IPPROTO_TCP && linear >= 54)
+			flags = byte[53];
+	}
+	if ((flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN)
+		marks |= MARK_SYN;
+	return (__u64)marks << 56 | (__u64)l4 << 48;
+}
+
+#endif

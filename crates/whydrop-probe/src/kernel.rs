@@ -1,0 +1,198 @@
+//! What this kernel offers to the tracer, what is missing, and what that costs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use whydrop_model::Attach;
+
+use crate::attach::{KINDS, Loaded, Options, TRACEPOINT, load, tracefs};
+use crate::{Btf, Reasons, Symbols};
+
+/// The tracepoint's arguments in order, each with the kernel that brought it (mainline).
+const ARGUMENTS: [(&str, &str); 4] =
+    [("skbaddr", "2.6.30"), ("location", "2.6.30"), ("reason", "5.17"), ("rx_sk", "6.11")];
+
+/// What the running kernel offers.
+#[derive(Debug)]
+pub struct KernelFacts {
+    /// `uname -r`.
+    pub release: String,
+    /// The kernel's type information, or why it cannot be used.
+    pub btf: Result<PathBuf, String>,
+    /// Names of the arguments of `skb:kfree_skb`; empty if BTF does not tell.
+    pub arguments: Vec<&'static str>,
+    /// Every way to attach, really tried: done and undone, or why not.
+    pub attach: Vec<(Attach, Result<(), String>)>,
+    /// How many drop reasons have a name; `None` if BTF does not tell, 0 on kernels without.
+    pub reasons: Option<usize>,
+    /// Subsystems with reasons of their own.
+    pub subsystems: Vec<SubsystemFacts>,
+    /// Where tracefs is, or why it cannot be used. Only the classic tracepoint needs it.
+    pub tracefs: Result<PathBuf, String>,
+    /// How many functions have a name, or why none has.
+    pub symbols: Result<usize, String>,
+    /// Whether programs are compiled (`net.core.bpf_jit_enable`); `None` if unreadable.
+    pub jit: Option<bool>,
+}
+
+/// A subsystem that may have drop reasons of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubsystemFacts {
+    /// Its name.
+    pub name: String,
+    /// How many of its reasons have a name; 0 if its module is not loaded or has no BTF.
+    pub reasons: usize,
+}
+
+/// Something that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What, and why.
+    pub what: String,
+    /// What it costs.
+    pub costs: String,
+}
+
+impl KernelFacts {
+    /// Looks at everything. Attaches the tracer in every way for a moment, counting nothing.
+    pub fn read(options: &Options) -> Self {
+        let btf = Btf::read(&options.btf);
+        let arguments = btf
+            .as_ref()
+            .ok()
+            .and_then(|btf| btf.tracepoint_arguments(TRACEPOINT.1))
+            .map_or(&ARGUMENTS[..0], |count| &ARGUMENTS[..ARGUMENTS.len().min(count.into())]);
+        let btf = btf.map(|_| options.btf.clone()).map_err(|why| why.to_string());
+        let reasons = Reasons::read(&options.btf).ok();
+        Self {
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            btf,
+            arguments: arguments.iter().map(|&(name, _)| name).collect(),
+            attach: try_all(options),
+            reasons: reasons.as_ref().map(Reasons::len),
+            subsystems: reasons.as_ref().map(subsystems).unwrap_or_default(),
+            tracefs: tracefs(),
+            symbols: Symbols::read().map(|symbols| symbols.len()).map_err(|why| why.to_string()),
+            jit: fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")
+                .ok()
+                .map(|value| value.trim() != "0"),
+        }
+    }
+
+    /// What is missing, with its price.
+    pub fn missing(&self) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        let mut add = |what: String, costs: &str| {
+            missing.push(Missing { what, costs: costs.to_owned() });
+        };
+        if let Err(why) = &self.btf {
+            add(format!("type information: {why}"), "no drop can be traced; counters only");
+        }
+        match self.attach.iter().position(|(_, tried)| tried.is_ok()) {
+            Some(0) => {}
+            Some(first) => {
+                for (kind, tried) in &self.attach[..first] {
+                    if let Err(why) = tried {
+                        add(format!("{kind}: {why}"), "tracing costs more for every drop");
+                    }
+                }
+            }
+            None => add(
+                "no way to attach to skb:kfree_skb".to_owned(),
+                "no drop can be traced; counters only",
+            ),
+        }
+        if self.btf.is_ok() {
+            for (name, since) in &ARGUMENTS[self.arguments.len()..] {
+                let costs = match *name {
+                    "reason" => "drops are told apart by call site only",
+                    "rx_sk" => "the receiving socket is known only where the packet names it",
+                    _ => "no drop can be traced; counters only",
+                };
+                add(format!("argument {name} of skb:kfree_skb (since {since})"), costs);
+            }
+        }
+        for subsystem in self.subsystems.iter().filter(|subsystem| subsystem.reasons == 0) {
+            add(
+                format!("names of the drop reasons of {}: no BTF loaded", subsystem.name),
+                "its reasons show as numbers; nothing if it is not in use",
+            );
+        }
+        if let Err(why) = &self.symbols {
+            add(format!("names of functions: {why}"), "call sites show as addresses");
+        }
+        if self.jit == Some(false) {
+            add("the BPF compiler is off".to_owned(), "tracing costs more for every drop");
+        }
+        missing
+    }
+}
+
+fn subsystems(reasons: &Reasons) -> Vec<SubsystemFacts> {
+    let count = |name: &str| {
+        reasons.iter().filter(|reason| reason.subsystem.as_deref() == Some(name)).count()
+    };
+    reasons
+        .subsystems()
+        .map(|name| SubsystemFacts { name: name.to_owned(), reasons: count(name) })
+        .collect()
+}
+
+fn try_all(options: &Options) -> Vec<(Attach, Result<(), String>)> {
+    // One table of the smallest size serves all attempts.
+    let options = Options { buckets: Some(1), ..options.clone() };
+    let mut loaded = load(&options).map_err(|why| why.to_string());
+    let mut one = |kind, program| match &mut loaded {
+        Ok(loaded) => Loaded::attach(loaded, kind, program).map_err(|refusal| refusal.why),
+        Err(why) => Err(why.clone()),
+    };
+    KINDS.map(|(kind, program)| (kind, one(kind, program))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> KernelFacts {
+        KernelFacts {
+            release: "6.18.0".to_owned(),
+            btf: Ok("/sys/kernel/btf/vmlinux".into()),
+            arguments: vec!["skbaddr", "location", "reason", "rx_sk"],
+            attach: vec![(Attach::TpBtf, Ok(())), (Attach::Tp, Err("no tracefs".to_owned()))],
+            reasons: Some(100),
+            subsystems: Vec::new(),
+            tracefs: Err("tracefs is not mounted".to_owned()),
+            symbols: Ok(1),
+            jit: Some(true),
+        }
+    }
+
+    #[test]
+    fn nothing_is_missing_where_the_cheapest_way_works() {
+        assert_eq!(facts().missing(), []);
+    }
+
+    #[test]
+    fn what_is_missing_has_its_price() {
+        let mut facts = facts();
+        facts.arguments.truncate(2);
+        facts.attach[0].1 = Err("Permission denied".to_owned());
+        facts.attach[1].1 = Ok(());
+        facts.subsystems.push(SubsystemFacts { name: "OPENVSWITCH".to_owned(), reasons: 0 });
+        facts.symbols = Err("hidden".to_owned());
+        let what: Vec<_> = facts.missing().into_iter().map(|missing| missing.what).collect();
+        assert_eq!(
+            what,
+            [
+                "tp_btf: Permission denied",
+                "argument reason of skb:kfree_skb (since 5.17)",
+                "argument rx_sk of skb:kfree_skb (since 6.11)",
+                "names of the drop reasons of OPENVSWITCH: no BTF loaded",
+                "names of functions: hidden",
+            ]
+        );
+        facts.btf = Err("gone".to_owned());
+        facts.arguments.clear();
+        assert!(facts.missing().iter().all(|missing| !missing.what.starts_with("argument")));
+    }
+}

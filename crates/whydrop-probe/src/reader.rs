@@ -1,0 +1,55 @@
+//! Takes exemplars out of the ring buffer. Copies and decodes; keeps nothing.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use aya::maps::{Map, MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::Error;
+use crate::wire::RawDrop;
+
+/// The reading end of the ring of exemplars.
+pub struct Reader {
+    ring: RingBuf<MapData>,
+}
+
+impl Reader {
+    pub(crate) fn new(map: Map) -> Result<Self, Error> {
+        let ring =
+            RingBuf::try_from(map).map_err(|error| Error::map("the ring of exemplars", error))?;
+        Ok(Self { ring })
+    }
+
+    /// Waits until a good part of the ring is filled, or for the timeout, then takes all there is;
+    /// returns how many. A signal ends the wait early.
+    ///
+    /// The kernel side does not wake the reader for every drop, which would cost the traffic more
+    /// than the drop itself: the timeout is how old an exemplar may get. 50 ms suits a person.
+    pub fn poll(
+        &mut self,
+        timeout: Duration,
+        take: &mut dyn FnMut(RawDrop),
+    ) -> Result<usize, Error> {
+        let limit = Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let mut waiting = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        match poll(&mut waiting, Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                let what = "the ring of exemplars".to_owned();
+                return Err(Error::Read { what, source: error.into() });
+            }
+        }
+        let mut taken = 0;
+        while let Some(record) = self.ring.next() {
+            if let Some(drop) = RawDrop::read(&record) {
+                taken += 1;
+                take(drop);
+            }
+        }
+        Ok(taken)
+    }
+}

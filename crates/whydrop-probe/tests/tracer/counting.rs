@@ -1,0 +1,200 @@
+//! Every drop is counted, once, under the right key.
+
+use std::thread;
+
+use whydrop_model::{Attach, Marks};
+use whydrop_probe::Options;
+
+use crate::pair::{A, ADDRESSES, B, NOBODY, Pair};
+use crate::{MOUNT_TRACEFS, packets, passed_elsewhere, totals, trace, turn};
+
+/// 20 bytes of IP header, 8 of UDP, 18 of payload.
+const DATAGRAM: u64 = 46;
+
+fn counts_exactly(only: Attach) {
+    const SENT: u64 = 1000;
+    let pair = Pair::new();
+    let (inode, ifindex) = (pair.inode(B), pair.ifindex(B));
+    let options = Options { only: Some(only), ..Options::default() };
+    let evidence = trace(
+        &options,
+        || pair.send(&format!("{NOBODY}:9"), SENT),
+        |counts| packets(counts, |key| u64::from(key.netns) == inode) >= SENT,
+    );
+    assert_eq!(evidence.attach, only);
+    let found = totals(&evidence, "OTHERHOST", inode);
+    let [total] = *found else { panic!("{found:?}") };
+    assert_eq!(total.site.as_ref().map(|site| site.symbol.as_str()), Some("ip_rcv_core"));
+    assert_eq!((total.ifindex, total.device.as_deref()), (ifindex, Some("veth0")));
+    assert_eq!((total.l3, total.l4, total.marks), (0x0800, Some(17), Marks::default()));
+    assert_eq!((total.packets, total.bytes), (SENT, SENT * DATAGRAM));
+    let exemplar = evidence.exemplars.iter().find(|exemplar| exemplar.netns == Some(inode));
+    let stack = &exemplar.expect("an exemplar").stack;
+    assert_eq!(stack.first(), total.site.as_ref(), "the stack begins at the site");
+    assert!(stack.iter().any(|site| site.symbol == "udp_sendmsg"), "{stack:?}");
+}
+
+#[test]
+fn tp_btf_counts_exactly() {
+    let Some(_turn) = turn() else { return };
+    counts_exactly(Attach::TpBtf);
+}
+
+#[test]
+fn raw_tp_counts_exactly() {
+    let Some(_turn) = turn() else { return };
+    counts_exactly(Attach::RawTp);
+}
+
+#[test]
+fn tp_counts_exactly() {
+    let Some(_turn) = turn() else { return };
+    if !passed_elsewhere("counting::tp_counts_exactly", MOUNT_TRACEFS) {
+        counts_exactly(Attach::Tp);
+    }
+}
+
+#[test]
+fn a_flood_hides_nothing() {
+    const FLOOD: u64 = 2_000_000;
+    const QUIET: u64 = 20;
+    const PORT: u16 = 4242;
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    let inode = pair.inode(B);
+    let traffic = || {
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| pair.send(&format!("{NOBODY}:9"), FLOOD / 2));
+            }
+            scope.spawn(|| pair.send(&format!("{}:{PORT}", ADDRESSES[B]), QUIET));
+        });
+    };
+    let evidence = trace(&Options::default(), traffic, |counts| {
+        packets(counts, |key| u64::from(key.netns) == inode) + counts.lost >= FLOOD + QUIET
+    });
+    let sum = |reason| totals(&evidence, reason, inode).iter().map(|total| total.packets).sum();
+    let (flood, quiet): (u64, u64) = (sum("OTHERHOST"), sum("NO_SOCKET"));
+    // A drop that the kernel did not let the program see is in `lost`, and in nothing else.
+    assert!(flood <= FLOOD && quiet <= QUIET, "{flood} and {quiet}");
+    assert!(flood + quiet + evidence.lost >= FLOOD + QUIET, "{flood}, {quiet}, {}", evidence.lost);
+    if evidence.lost == 0 {
+        assert_eq!((flood, quiet), (FLOOD, QUIET));
+    }
+    let of = |reason: &str| {
+        let exemplars = evidence.exemplars.iter();
+        exemplars
+            .filter(|exemplar| exemplar.reason == reason && exemplar.netns == Some(inode))
+            .collect::<Vec<_>>()
+    };
+    let quiet = of("NO_SOCKET");
+    // The bucket of a key begins full.
+    assert!(quiet.len() >= 10, "{} exemplars of the quiet one", quiet.len());
+    for exemplar in quiet {
+        let flow = exemplar.flow.as_ref().expect("a flow");
+        assert_eq!(flow.source.address.to_string(), ADDRESSES[A]);
+        assert_eq!(flow.destination.to_string(), format!("{}:{PORT}", ADDRESSES[B]));
+        assert!(flow.source.port.is_some_and(|port| port != 0));
+        assert_eq!((flow.protocol, exemplar.device.as_deref()), (17, Some("veth0")));
+    }
+    let seconds = evidence.exemplars.last().map_or(0, |last| last.at_ns / 1_000_000_000);
+    let cpus = thread::available_parallelism().expect("CPUs").get() as u64;
+    let most = (seconds + 2) * 10 * cpus;
+    assert!(of("OTHERHOST").len() as u64 <= most, "{} in {seconds} s", of("OTHERHOST").len());
+    assert_eq!(evidence.suppressed, evidence.events - evidence.sampled - evidence.ring_full);
+}
+
+#[test]
+fn a_full_table_spills_and_the_sum_stays() {
+    const PROTOCOLS: std::ops::Range<u8> = 140..180;
+    const EACH: u64 = 25;
+    const SENT: u64 = 40 * EACH;
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    let inode = pair.inode(B);
+    // Protocols that nobody handles, each a key of its own.
+    let traffic = || {
+        for protocol in PROTOCOLS {
+            pair.send_raw(ADDRESSES[B], protocol, &[0; 18], EACH);
+        }
+    };
+    let options = Options { buckets: Some(1), ..Options::default() };
+    let evidence = trace(&options, traffic, |counts| {
+        let spilled: u64 = counts.spilled.values().map(|count| count.packets).sum();
+        packets(counts, |key| u64::from(key.netns) == inode) + spilled >= SENT
+    });
+    let kept: u64 = totals(&evidence, "IP_NOPROTO", inode).iter().map(|total| total.packets).sum();
+    let spilled: u64 = evidence
+        .totals
+        .iter()
+        .filter(|total| total.reason == "IP_NOPROTO" && total.site.is_none())
+        .map(|total| total.packets)
+        .sum();
+    assert!(kept > 0 && spilled > 0, "{kept} kept, {spilled} spilled");
+    assert_eq!(kept + spilled, SENT);
+    assert!(evidence.spilled >= spilled);
+}
+
+#[test]
+fn only_the_window_counts() {
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    let inode = u32::try_from(pair.inode(B)).expect("an inode");
+    let to = format!("{}:4244", ADDRESSES[B]);
+    let dropped = || pair.no_ports(B);
+    let mut tracer = whydrop_probe::Tracer::attach(&Options::default()).expect("attached");
+    let count = |tracer: &whydrop_probe::Tracer| {
+        packets(&tracer.counts().expect("counts"), |key| key.netns == inode)
+    };
+    let send = |number: u64| {
+        let before = dropped();
+        pair.send(&to, number);
+        crate::wait_until(|| dropped() == before + number);
+    };
+    send(100);
+    assert_eq!(count(&tracer), 0, "not open yet");
+    tracer.open_window().expect("opened");
+    send(200);
+    assert_eq!(count(&tracer), 200);
+    tracer.close_window().expect("closed");
+    send(400);
+    assert_eq!(count(&tracer), 200, "closed");
+}
+
+#[test]
+fn marks_and_ipv6() {
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    pair.with_ipv6();
+    let inode = pair.inode(B);
+    let traffic = || {
+        pair.send("239.1.1.1:9", 7);
+        pair.send("255.255.255.255:9", 6);
+        pair.send("[fd99::77]:9", 5);
+        pair.connect(&format!("{}:4243", ADDRESSES[B]));
+        pair.connect("[fd99::2]:4243");
+    };
+    let evidence = trace(&Options::default(), traffic, |counts| {
+        let here = |key: &whydrop_probe::Key| u64::from(key.netns) == inode;
+        packets(counts, |key| here(key) && key.marks.multicast && key.l4 == Some(17)) >= 13
+            && packets(counts, |key| here(key) && key.l3 == 0x86dd && key.l4 == Some(17)) >= 5
+            && packets(counts, |key| here(key) && key.marks.syn) >= 2
+    });
+    let here: Vec<_> = evidence.totals.iter().filter(|total| total.netns == Some(inode)).collect();
+    let sum = |fits: &dyn Fn(&whydrop_model::DropTotal) -> bool| {
+        here.iter().filter(|total| fits(total)).map(|total| total.packets).sum::<u64>()
+    };
+    let udp = Some(17);
+    assert_eq!(sum(&|total| total.marks.multicast && total.l3 == 0x0800 && total.l4 == udp), 13);
+    assert_eq!(sum(&|total| !total.marks.multicast && total.l3 == 0x86dd && total.l4 == udp), 5);
+    for l3 in [0x0800, 0x86dd] {
+        let syn = sum(&|total| total.l3 == l3 && total.marks.syn && total.l4 == Some(6));
+        assert_eq!(syn, 1, "SYN of {l3:#x}");
+    }
+    assert_eq!(sum(&|total| total.marks.syn && total.reason != "NO_SOCKET"), 0);
+    let six = evidence.exemplars.iter().find(|exemplar| {
+        exemplar.l3 == 0x86dd && exemplar.flow.as_ref().is_some_and(|flow| flow.protocol == 17)
+    });
+    let flow = six.and_then(|exemplar| exemplar.flow.as_ref()).expect("an IPv6 exemplar");
+    assert_eq!(flow.destination.to_string(), "[fd99::77]:9");
+}

@@ -1,0 +1,26 @@
+//! A folder that lives as long as a test.
+
+use std::path::{Path, PathBuf};
+
+/// A folder of its own under the system's temporary one, removed with all it holds when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes the folder; `name` must be unique among the tests.
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("xtask-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder is not worth failing a test for.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
