@@ -21,6 +21,8 @@ const TOOLS: &[Tool] = &[
         package: "bpftool",
         purpose: "a second opinion on the kernel's types and programs",
     },
+    Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
+    Tool { program: "sysctl", package: "procps", purpose: "settings of test namespaces" },
 ];
 
 /// Runs the task.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use whydrop_model::{
     Attach, CallSite, DropTotal, EVIDENCE_SCHEMA, Endpoint, Evidence, Exemplar, Flow, Host,
-    Listener, Marks, Namespace, ObservedWindow, Pair, Process, QueueStep, Scope,
-    TracerEvidence,
+    Listener, Marks, Namespace, ObservedWindow, Pair, Process, QueueStep, Scope, TracerEvidence,
 };
 
 /// Inode of the sample's only namespace.

@@ -8,6 +8,7 @@ mod observe;
 mod output;
 mod progress;
 mod signals;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -6,24 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use whydrop_collect::{Observation, Watch};
-use whydrop_model::{
-    EVIDENCE_SCHEMA, Evidence, Namespace, NotChecked, ObservedWindow, Scope, TracerEvidence,
-};
-use whydrop_probe::{Error, Key, Options, RawDrop, Reader, Tracer};
+use whydrop_model::{EVIDENCE_SCHEMA, Evidence, Namespace, ObservedWindow, Scope, TracerEvidence};
 
 use crate::cli::Observe;
 use crate::progress::Progress;
 use crate::signals::Ended;
+use crate::trace::Trace;
 
 /// How long a wait for events may last: the time in which a signal or the end is noticed.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
-
-/// Exemplars of one key kept as evidence. The tracer already thins them out; this bounds a long
-/// window.
-const KEPT_PER_KEY: u32 = 8;
-
-/// Exemplars kept in all.
-const KEPT: usize = 1024;
 
 /// Observes this host until `duration` is over or a signal comes. What cannot be examined is in the
 /// evidence; only a wrong request is an error.
@@ -43,7 +34,7 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
     }
     let mut progress = Progress::new(duration);
     while let Some(left) = duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
-        progress.update(left, trace.kept());
+        progress.update(left, trace.kept() as u64);
         trace.wait(left.min(TICK));
     }
     drop(progress);
@@ -75,99 +66,6 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
 /// Tells whoever waits that the window is open.
 pub(crate) fn announce(path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, b"").with_context(|| format!("cannot create {}", path.display()))
-}
-
-/// The tracer, or why there is none.
-enum Trace {
-    Running { tracer: Box<Tracer>, reader: Option<Reader>, kept: Kept },
-    Absent(Error),
-}
-
-impl Trace {
-    fn start(what: &Observe) -> Self {
-        let options = Options { btf: what.kernel_btf.clone(), ..Options::default() };
-        let attached = Tracer::attach(&options).and_then(|mut tracer| {
-            tracer.open_window()?;
-            Ok(tracer)
-        });
-        match attached {
-            Ok(mut tracer) => {
-                let reader = tracer.reader();
-                Self::Running { tracer: Box::new(tracer), reader, kept: Kept::default() }
-            }
-            Err(error) => Self::Absent(error),
-        }
-    }
-
-    fn kept(&self) -> u64 {
-        match self {
-            Self::Running { kept, .. } => kept.drops.len() as u64,
-            Self::Absent(_) => 0,
-        }
-    }
-
-    /// Takes what exemplars there are, and waits for more.
-    fn wait(&mut self, at_most: Duration) {
-        match self {
-            Self::Running { reader: Some(reader), kept, .. } => {
-                // An unreadable ring costs exemplars; the totals do not depend on it.
-                if let Err(error) = reader.poll(at_most, &mut |drop| kept.keep(drop)) {
-                    kept.unreadable = Some(error.to_string());
-                    std::thread::sleep(at_most);
-                }
-            }
-            Self::Running { .. } | Self::Absent(_) => std::thread::sleep(at_most),
-        }
-    }
-
-    fn finish(mut self, namespaces: &[Namespace]) -> (TracerEvidence, Vec<NotChecked>) {
-        if let Self::Running { tracer, .. } = &mut self
-            && let Err(error) = tracer.close_window()
-        {
-            self = Self::Absent(error);
-        }
-        self.wait(Duration::ZERO);
-        let finished = match self {
-            Self::Running { tracer, kept, .. } => {
-                let known = |inode| namespaces.iter().any(|namespace| namespace.inode == inode);
-                let unreadable = kept.unreadable;
-                tracer.finish(&kept.drops, &known).map(|(evidence, mut not_checked)| {
-                    not_checked.extend(
-                        unreadable.map(|why| NotChecked { what: "drops in detail".into(), why }),
-                    );
-                    (evidence, not_checked)
-                })
-            }
-            Self::Absent(error) => Err(error),
-        };
-        finished.unwrap_or_else(|error| {
-            let attempts = match &error {
-                Error::Refused { attempts } => attempts.clone(),
-                _ => Vec::new(),
-            };
-            let what = "drops inside the kernel (tracepoint skb:kfree_skb)".into();
-            let missing = NotChecked { what, why: error.to_string() };
-            (TracerEvidence::absent(attempts), vec![missing])
-        })
-    }
-}
-
-/// Exemplars kept as evidence: the first few of each kind, so that none is crowded out.
-#[derive(Default)]
-struct Kept {
-    drops: Vec<RawDrop>,
-    per_key: BTreeMap<Key, u32>,
-    unreadable: Option<String>,
-}
-
-impl Kept {
-    fn keep(&mut self, drop: RawDrop) {
-        let count = self.per_key.entry(drop.key).or_default();
-        *count += 1;
-        if *count <= KEPT_PER_KEY && self.drops.len() < KEPT {
-            self.drops.push(drop);
-        }
-    }
 }
 
 /// Leaves out what happened in namespaces that were not asked for, and makes the sums those of what

@@ -21,7 +21,7 @@ impl Progress {
 
     /// Says how long is left, if that changed.
     pub(crate) fn update(&mut self, left: Duration, drops: u64) {
-        let seconds = left.as_secs_f64().ceil() as u64;
+        let seconds = left.as_millis().div_ceil(1000) as u64;
         if self.visible && self.shown != Some(seconds) {
             self.shown = Some(seconds);
             let _ = write!(

@@ -58,14 +58,10 @@ impl Stage {
         let mut sender = Command::new("ip");
         sender.args(["netns", "exec", &self.names[0], "taskset", "--cpu-list", "0"]);
         let answer = command::output(sender.arg(this).args(["flood", &millis]))?;
-        let mut words = answer.split_whitespace();
-        let mut number = || words.next()?.parse::<f64>().ok();
-        match (number(), number()) {
-            (Some(packets), Some(seconds)) if seconds > 0.0 => {
-                Ok(Sent { packets: packets as u64, seconds })
-            }
-            _ => bail!("the sender answered {answer:?}"),
-        }
+        let parsed = answer.trim().split_once(' ').and_then(|(packets, seconds)| {
+            Some(Sent { packets: packets.parse().ok()?, seconds: seconds.parse().ok()? })
+        });
+        parsed.with_context(|| format!("the sender answered {answer:?}"))
     }
 }
 

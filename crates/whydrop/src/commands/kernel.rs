@@ -59,32 +59,35 @@ fn document(facts: &KernelFacts, missing: &[Missing]) -> serde_json::Value {
 }
 
 fn write_text(facts: &KernelFacts, missing: &[Missing], out: &mut dyn Write) -> io::Result<()> {
+    let names = |count: usize| format!("{count} names");
     writeln!(out, "{STRONG}Linux {}{STRONG:#}", Safe(&facts.release))?;
-    line(out, "BTF", facts.btf.as_ref().map(|path| path.display().to_string()))?;
-    let arguments = if facts.arguments.is_empty() {
-        Err("BTF does not tell".to_string())
-    } else {
-        Ok(facts.arguments.join(", "))
+    line(out, "BTF", &told(&facts.btf, |path| path.display().to_string()))?;
+    let arguments = match facts.arguments.as_slice() {
+        [] => Err("BTF does not tell"),
+        known => Ok(format!("({})", known.join(", "))),
     };
-    line(out, "skb:kfree_skb", arguments.as_ref().map(|names| format!("({names})")))?;
+    line(out, "skb:kfree_skb", &told(&arguments, Clone::clone))?;
     for (kind, tried) in &facts.attach {
-        line(out, &format!("attach {kind}"), tried.as_ref().map(|()| "works".into()))?;
+        line(out, &format!("attach {kind}"), &told(tried, |()| "works".into()))?;
     }
-    let reasons =
-        facts.reasons.map(|count| format!("{count} names")).ok_or("not known".to_string());
-    line(out, "drop reasons", reasons.as_ref().map(Clone::clone))?;
+    let reasons = facts.reasons.ok_or("not known");
+    line(out, "drop reasons", &told(&reasons, |count| names(*count)))?;
     for subsystem in &facts.subsystems {
-        let names = match subsystem.reasons {
-            0 => Err("no BTF loaded (module not in use?)".to_string()),
-            count => Ok(format!("{count} names")),
+        let known = match subsystem.reasons {
+            0 => Err("no BTF loaded (module not in use?)"),
+            count => Ok(count),
         };
-        line(out, &format!("  of {}", Safe(&subsystem.name)), names.as_ref().map(Clone::clone))?;
+        line(
+            out,
+            &format!("  of {}", Safe(&subsystem.name)),
+            &told(&known, |count| names(*count)),
+        )?;
     }
-    line(out, "symbols", facts.symbols.as_ref().map(|count| format!("{count} functions")))?;
-    line(out, "tracefs", facts.tracefs.as_ref().map(|path| path.display().to_string()))?;
+    line(out, "symbols", &told(&facts.symbols, |count| format!("{count} functions")))?;
+    line(out, "tracefs", &told(&facts.tracefs, |path| path.display().to_string()))?;
     if let Some(jit) = facts.jit {
-        let state = if jit { Ok("on".to_string()) } else { Err("off".to_string()) };
-        line(out, "BPF JIT", state.as_ref().map(Clone::clone))?;
+        let state = if jit { Ok("on") } else { Err("off") };
+        line(out, "BPF JIT", &told(&state, ToString::to_string))?;
     }
     if missing.is_empty() {
         return writeln!(out, "\n{GOOD}Nothing is missing.{GOOD:#}");
@@ -96,10 +99,18 @@ fn write_text(facts: &KernelFacts, missing: &[Missing], out: &mut dyn Write) -> 
     Ok(())
 }
 
-fn line(out: &mut dyn Write, name: &str, state: Result<String, &String>) -> io::Result<()> {
-    let (style, text) = match &state {
+/// What there is, or why there is not, as text.
+fn told<T, W: ToString>(
+    fact: &Result<T, W>,
+    tell: impl Fn(&T) -> String,
+) -> Result<String, String> {
+    fact.as_ref().map(tell).map_err(ToString::to_string)
+}
+
+fn line(out: &mut dyn Write, name: &str, fact: &Result<String, String>) -> io::Result<()> {
+    let (style, text) = match fact {
         Ok(text) => (GOOD, text),
-        Err(why) => (NOTICE, *why),
+        Err(why) => (NOTICE, why),
     };
     writeln!(out, "  {name:<24} {style}{}{style:#}", Safe(text))
 }

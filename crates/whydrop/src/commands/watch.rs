@@ -221,7 +221,6 @@ impl Names {
 
     /// True if this namespace was asked for.
     fn inside(&mut self, inode: Option<u64>) -> bool {
-        self.only.is_empty()
-            || self.name(inode).is_some_and(|name| self.only.iter().any(|only| *only == name))
+        self.only.is_empty() || self.name(inode).is_some_and(|name| self.only.contains(&name))
     }
 }

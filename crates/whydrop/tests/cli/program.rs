@@ -1,6 +1,7 @@
 //! Running the program under test.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -67,7 +68,7 @@ pub(crate) fn is_root() -> bool {
 /// True, and said, if this test cannot run here.
 pub(crate) fn needs_root() -> bool {
     if !is_root() {
-        eprintln!("skipped: needs root");
+        writeln!(std::io::stderr(), "skipped: needs root").expect("told");
     }
     !is_root()
 }
