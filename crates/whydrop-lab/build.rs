@@ -1,13 +1,23 @@
-//! Lists `scenarios/*.toml` for inclusion, so that adding a scenario is adding a file.
+//! Lists the scenario files for inclusion, so that adding a scenario is adding a file.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=scenarios");
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?;
+    for (folder, file) in [("scenarios", "scenarios.rs"), ("scenarios/planned", "planned.rs")] {
+        fs::write(PathBuf::from(&out).join(file), list(folder)?)?;
+    }
+    Ok(())
+}
+
+/// An array of name and text of every scenario in a folder; empty if there is no such folder.
+fn list(folder: &str) -> io::Result<String> {
     let mut names = Vec::new();
-    for entry in fs::read_dir("scenarios")? {
+    let entries = if Path::new(folder).exists() { Some(fs::read_dir(folder)?) } else { None };
+    for entry in entries.into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "toml")
             && let Some(name) = path.file_stem().and_then(|name| name.to_str())
@@ -19,7 +29,7 @@ fn main() -> io::Result<()> {
 
     let mut list = String::from("[\n");
     for name in names {
-        let file = format!("/scenarios/{name}.toml");
+        let file = format!("/{folder}/{name}.toml");
         writeln!(
             list,
             "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {file:?}))),"
@@ -27,6 +37,5 @@ fn main() -> io::Result<()> {
         .map_err(io::Error::other)?;
     }
     list.push_str("]\n");
-    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?;
-    fs::write(PathBuf::from(out).join("scenarios.rs"), list)
+    Ok(list)
 }

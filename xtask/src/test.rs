@@ -21,6 +21,9 @@ const TOOLS: &[Tool] = &[
         package: "bpftool",
         purpose: "a second opinion on the kernel's types and programs",
     },
+    Tool { program: "ethtool", package: "ethtool", purpose: "a second opinion on network cards" },
+    Tool { program: "ping", package: "iputils-ping", purpose: "echo requests in tests" },
+    Tool { program: "conntrack", package: "conntrack", purpose: "a second opinion on conntrack" },
     Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
     Tool { program: "sysctl", package: "procps", purpose: "settings of test namespaces" },
 ];

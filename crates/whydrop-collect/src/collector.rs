@@ -9,9 +9,12 @@ use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use whydrop_model::{Driver, Link, QueueSteering};
+
 use crate::Roots;
 use crate::error::{Notes, Why};
 use crate::netlink::{Buffer, Protocol, Socket};
+use crate::stack::StackFacts;
 
 /// One source of counters, queues or settings. May read files and netlink; may not run programs,
 /// compute rates or judge. If it fails, its own facts are missing and the reason is told; nothing
@@ -35,7 +38,17 @@ pub(crate) enum Read {
     Namespace(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
     /// In each network namespace again and again while the window is open, by `look`.
     Looks,
+    /// At both ends of the window, in each network namespace: hands over one socket after the other,
+    /// so that very many need no room.
+    Sockets(ListSockets),
 }
+
+/// Hands every socket of a kind to the last argument.
+pub(crate) type ListSockets = fn(
+    &mut Place<'_>,
+    &mut crate::netlink::Socket,
+    &mut dyn FnMut(whydrop_model::Socket),
+) -> Result<(), Why>;
 
 /// The network namespace that is being read.
 #[derive(Debug)]
@@ -46,19 +59,37 @@ pub(crate) struct Place<'a> {
     /// Whether the calling thread is in this namespace; if not, why.
     entered: Result<(), Why>,
     pub(crate) buffer: &'a mut Buffer,
+    /// It is the one in which whydrop was started.
+    pub(crate) own: bool,
 }
 
 impl<'a> Place<'a> {
     /// The namespace in which the calling thread is.
     pub(crate) fn here(roots: &'a Roots, buffer: &'a mut Buffer) -> Self {
         // Not `self`: that is the process's first thread, which stays at home.
-        Self { roots, tables: roots.proc.join("thread-self/net"), entered: Ok(()), buffer }
+        Self {
+            roots,
+            tables: roots.proc.join("thread-self/net"),
+            entered: Ok(()),
+            buffer,
+            own: false,
+        }
+    }
+
+    /// Tells whether it is the own one.
+    pub(crate) fn of_own(self, own: bool) -> Self {
+        Self { own, ..self }
     }
 
     /// The namespace of a process, seen from outside because it cannot be entered.
     pub(crate) fn of_process(roots: &'a Roots, buffer: &'a mut Buffer, pid: u32, why: Why) -> Self {
         let tables = roots.proc.join(pid.to_string()).join("net");
-        Self { roots, tables, entered: Err(why), buffer }
+        Self { roots, tables, entered: Err(why), buffer, own: false }
+    }
+
+    /// Why the calling thread is not in this namespace, if it is not.
+    pub(crate) fn entered(&self) -> Result<(), Why> {
+        self.entered.clone()
     }
 
     /// The text of a table in `/proc/net`; `None` if this kernel or namespace does not have it.
@@ -66,12 +97,36 @@ impl<'a> Place<'a> {
         read(&self.tables.join(name))
     }
 
+    /// The text of a file in `/proc` that is one for the host; `None` if this kernel does not have it.
+    pub(crate) fn proc(&self, name: &str) -> Result<Option<String>, Why> {
+        read(&self.roots.proc.join(name))
+    }
+
     /// The value of a sysctl of this namespace; `None` if it does not have it (some exist in the
-    /// initial namespace only).
+    /// initial namespace only). A dot inside a name, as of a VLAN device, is written as a slash, as
+    /// sysctl(8) has it: `net.ipv4.conf.eth0/10.rp_filter`.
     pub(crate) fn sysctl(&self, name: &str) -> Result<Option<String>, Why> {
         self.entered.clone()?;
-        let path = self.roots.proc.join("sys").join(name.replace('.', "/"));
+        let swapped: String = name
+            .chars()
+            .map(|letter| match letter {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect();
+        let path = self.roots.proc.join("sys").join(swapped);
         Ok(read(&path)?.map(|text| text.trim_end().to_owned()))
+    }
+
+    /// Reads those of the sysctls that exist.
+    pub(crate) fn sysctls(&self, names: &[&str], facts: &mut Facts) -> Result<(), Why> {
+        for &name in names {
+            if let Some(value) = self.sysctl(name)? {
+                facts.sysctls.insert(name.to_owned(), value);
+            }
+        }
+        Ok(())
     }
 
     /// A netlink socket of this namespace.
@@ -86,7 +141,12 @@ fn read(path: &Path) -> Result<Option<String>, Why> {
     let mut bytes = Vec::with_capacity(8192);
     match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A feature that is built in and switched off looks like the latter.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(Why::reading(path, &error)),
     }
 }
@@ -102,22 +162,52 @@ pub(crate) struct Facts {
     pub(crate) links: Vec<LinkFacts>,
     /// Why some of the devices may be missing from `links`.
     pub(crate) links_partial: Option<Why>,
+    /// Why some of what the collector reads is missing.
+    pub(crate) partial: Vec<Why>,
     /// Addresses with the index of their device.
     pub(crate) addresses: Vec<(u32, IpAddr)>,
+    /// What drivers told of devices.
+    pub(crate) ethtool: Vec<EthtoolFacts>,
+    /// Standardised statistics: index of the device, name and value.
+    pub(crate) standard_stats: Vec<(u32, String, u64)>,
+    /// Queues with steering, by index of their device.
+    pub(crate) steering: Vec<(u32, Vec<QueueSteering>)>,
     /// CPUs of `softnet_stat`.
     pub(crate) softnet: Vec<SoftnetFacts>,
+    /// Milliseconds of each CPU by what it did.
+    pub(crate) cpu_times: Vec<CpuCounts>,
+    /// Softirqs of each CPU.
+    pub(crate) softirqs: Vec<CpuCounts>,
+    /// Interrupts of network devices.
+    pub(crate) interrupts: Vec<InterruptFacts>,
+    /// Microseconds of pressure, as `cpu.some`.
+    pub(crate) pressure: Vec<(String, u64)>,
+    /// What lies between devices and sockets.
+    pub(crate) stack: StackFacts,
 }
 
-/// A network device at one moment; the fields are those of [`whydrop_model::Link`].
+/// A network device at one moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct LinkFacts {
-    pub(crate) ifindex: u32,
-    pub(crate) name: String,
-    pub(crate) kind: Option<String>,
-    pub(crate) up: bool,
-    pub(crate) carrier: Option<bool>,
-    pub(crate) mtu: u32,
+    /// All of it that does not count.
+    pub(crate) about: Link,
+    pub(crate) carrier_changes: Option<u32>,
     pub(crate) stats: Vec<(&'static str, u64)>,
+}
+
+/// What the driver of a device told at one moment; the fields are those of [`Link`].
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct EthtoolFacts {
+    pub(crate) ifindex: u32,
+    pub(crate) driver: Option<Driver>,
+    pub(crate) statistics: Vec<(String, u64)>,
+    pub(crate) ring: BTreeMap<String, u32>,
+    pub(crate) channels: BTreeMap<String, u32>,
+    pub(crate) coalesce: BTreeMap<String, u32>,
+    pub(crate) pause: BTreeMap<String, u32>,
+    pub(crate) features: Vec<String>,
+    pub(crate) speed: Option<u32>,
+    pub(crate) full_duplex: Option<bool>,
 }
 
 /// A CPU at one moment; the fields are those of [`whydrop_model::SoftnetCpu`].
@@ -128,6 +218,25 @@ pub(crate) struct SoftnetFacts {
     pub(crate) dropped: u64,
     pub(crate) time_squeeze: u64,
     pub(crate) flow_limit: Option<u64>,
+    pub(crate) received_rps: Option<u64>,
+    pub(crate) backlog_len: Option<u32>,
+}
+
+/// What a CPU counted by one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CpuCounts {
+    pub(crate) cpu: u32,
+    pub(crate) counts: Vec<(&'static str, u64)>,
+}
+
+/// An interrupt line at one moment; the fields are those of [`whydrop_model::Interrupt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InterruptFacts {
+    pub(crate) irq: u32,
+    pub(crate) name: String,
+    pub(crate) device: Option<String>,
+    pub(crate) per_cpu: BTreeMap<u32, u64>,
+    pub(crate) affinity: Option<String>,
 }
 
 /// Facts, and who contributed to them.
@@ -166,6 +275,12 @@ impl Reading {
                     if let Some(why) = &facts.links_partial {
                         notes.add(collector.what, label, why);
                     }
+                    for (what, why) in facts.stack.missing.drain(..) {
+                        notes.add(what, label, &why);
+                    }
+                    for why in facts.partial.drain(..) {
+                        notes.add(collector.what, label, &why);
+                    }
                     reading.facts.absorb(facts);
                     reading.succeeded.push(collector.name);
                 }
@@ -188,7 +303,15 @@ impl Facts {
         self.links.append(&mut other.links);
         self.links_partial = self.links_partial.take().or(other.links_partial);
         self.addresses.append(&mut other.addresses);
+        self.ethtool.append(&mut other.ethtool);
+        self.standard_stats.append(&mut other.standard_stats);
+        self.steering.append(&mut other.steering);
         self.softnet.append(&mut other.softnet);
+        self.cpu_times.append(&mut other.cpu_times);
+        self.softirqs.append(&mut other.softirqs);
+        self.interrupts.append(&mut other.interrupts);
+        self.pressure.append(&mut other.pressure);
+        self.stack.absorb(other.stack);
     }
 }
 

@@ -7,26 +7,78 @@
 use crate::collector::Collector;
 
 pub(crate) mod addresses;
+pub(crate) mod conntrack;
+pub(crate) mod ethtool;
+pub(crate) mod filters;
 pub(crate) mod half_open;
+pub(crate) mod interface_settings;
+pub(crate) mod interrupts;
+pub(crate) mod legacy_tables;
 pub(crate) mod links;
 pub(crate) mod listeners;
+pub(crate) mod neighbour_tables;
+pub(crate) mod neighbours;
+pub(crate) mod netlink_sockets;
 pub(crate) mod netstat;
+pub(crate) mod nft;
+pub(crate) mod packet_queues;
+pub(crate) mod packet_sockets;
+pub(crate) mod pressure;
+pub(crate) mod protocol_memory;
+pub(crate) mod qdiscs;
+pub(crate) mod queue_steering;
+pub(crate) mod raw_sockets;
+pub(crate) mod routes;
 pub(crate) mod snmp;
 pub(crate) mod snmp6;
+pub(crate) mod sockstat;
+pub(crate) mod softirqs;
 pub(crate) mod softnet_stat;
+pub(crate) mod standard_stats;
+pub(crate) mod stat;
 pub(crate) mod sysctls;
+pub(crate) mod tcp_sockets;
+pub(crate) mod udp_sockets;
+pub(crate) mod unix_listeners;
+pub(crate) mod xfrm;
 
 /// All collectors, in the order in which they read.
 pub(crate) const COLLECTORS: &[Collector] = &[
     softnet_stat::COLLECTOR,
+    stat::COLLECTOR,
+    softirqs::COLLECTOR,
+    interrupts::COLLECTOR,
+    pressure::COLLECTOR,
     snmp::COLLECTOR,
     netstat::COLLECTOR,
     snmp6::COLLECTOR,
     links::COLLECTOR,
     addresses::COLLECTOR,
+    ethtool::COLLECTOR,
+    standard_stats::COLLECTOR,
+    queue_steering::COLLECTOR,
     sysctls::COLLECTOR,
+    qdiscs::COLLECTOR,
+    filters::COLLECTOR,
+    neighbour_tables::COLLECTOR,
+    neighbours::COLLECTOR,
+    routes::COLLECTOR,
+    interface_settings::COLLECTOR,
+    sockstat::COLLECTOR,
+    xfrm::COLLECTOR,
+    conntrack::COLLECTOR,
+    packet_queues::COLLECTOR,
+    legacy_tables::COLLECTOR,
+    nft::COLLECTOR,
     listeners::COLLECTOR,
     half_open::COLLECTOR,
+    tcp_sockets::COLLECTOR,
+    udp_sockets::COLLECTOR,
+    raw_sockets::COLLECTOR,
+    packet_sockets::COLLECTOR,
+    unix_listeners::COLLECTOR,
+    netlink_sockets::COLLECTOR,
+    protocol_memory::COLLECTOR,
 ];
 
 #[cfg(test)]

@@ -19,8 +19,10 @@ pub(crate) fn roots(kernel: &str) -> Roots {
     Roots {
         proc: folder().join("proc").join(kernel),
         sys: folder().join("sys"),
+        modules: folder().join("modules"),
         netns: folder().join("nowhere"),
         docker_netns: folder().join("nowhere"),
+        log: folder().join("nowhere"),
     }
 }
 

@@ -8,20 +8,36 @@
 //! Each source is a collector (`collectors`) and fails alone: what it cannot read becomes a
 //! [`NotChecked`](whydrop_model::NotChecked) with the reason.
 
+mod backlog;
+mod cgroups;
 mod collector;
 mod collectors;
+mod cpu_rows;
+mod cpu_table;
 mod entrance;
 mod error;
+mod ethtool_ioctl;
 #[cfg(test)]
 mod fixture;
+mod genetlink;
 mod host;
+mod inet_diag;
 mod line_pairs;
+mod link_info;
 mod look;
 mod merge;
+mod modules;
 mod namespaces;
 mod netlink;
+mod nftables;
+mod owners;
+mod peers;
 mod process;
 mod roots;
+mod socket_table;
+mod sockets;
+mod stack;
+mod traffic_control;
 mod watch;
 mod watched;
 mod worker;

@@ -110,6 +110,11 @@ impl Listeners {
             .map(|tracked| tracked.listener.inode)
     }
 
+    /// Inodes of the listeners that something is wrong with.
+    pub(crate) fn in_trouble(&self) -> impl Iterator<Item = u64> {
+        self.tracked.iter().filter(|tracked| tracked.is_in_trouble()).map(|it| it.listener.inode)
+    }
+
     /// Takes in what a search for `unowned` found. Owners known before are kept if it found none.
     pub(crate) fn note_owners(&mut self, owners: &BTreeMap<u64, Vec<Process>>) {
         for tracked in self.tracked.iter_mut().filter(|tracked| tracked.alive) {
@@ -164,13 +169,8 @@ impl Tracked {
         let drops = u64::from(now.drops);
         let last = listener.steps.last();
         let drops_moved = drops != last.map_or(listener.drops.before, |step| step.drops);
-        let changed = last.is_none_or(|step| step.queued != now.queued || step.drops != drops);
-        if changed {
-            if listener.steps.len() >= MOST_STEPS {
-                coarsen(&mut listener.steps);
-            }
-            listener.steps.push(QueueStep { at_ms, queued: now.queued, drops });
-        }
+        let step = QueueStep { at_ms, queued: now.queued, drops };
+        let changed = add_step(&mut listener.steps, step, MOST_STEPS);
         listener.drops.after = drops;
         listener.backlog.after = now.backlog.into();
         listener.looks += 1;
@@ -199,10 +199,24 @@ impl Tracked {
     }
 }
 
+/// Adds what a look saw, if it differs from the last step; `most` steps are kept, two, at least.
+/// True if it differs.
+pub(crate) fn add_step(steps: &mut Vec<QueueStep>, step: QueueStep, most: usize) -> bool {
+    let last = steps.last();
+    if last.is_some_and(|last| last.queued == step.queued && last.drops == step.drops) {
+        return false;
+    }
+    if steps.len() >= most {
+        coarsen(steps);
+    }
+    steps.push(step);
+    true
+}
+
 /// Makes one step of each two: the time of the first, the longer queue, the later drops. The first
 /// step stays as it is.
 fn coarsen(steps: &mut Vec<QueueStep>) {
-    let mut kept = Vec::with_capacity(MOST_STEPS);
+    let mut kept = Vec::with_capacity(steps.len());
     kept.extend(steps.first());
     kept.extend(steps[1..].chunks(2).map(|pair| QueueStep {
         at_ms: pair[0].at_ms,
@@ -233,7 +247,7 @@ mod tests {
     }
 
     fn process(pid: u32, state: char) -> Process {
-        Process { pid, comm: "web".into(), program: None, state }
+        Process { pid, comm: "web".into(), state, ..Process::default() }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Netlink framing: a socket that dumps, and readers for headers and attributes.
+//! Netlink framing: a socket that asks and dumps, and readers for headers and attributes.
 //!
 //! Knows no message type; what a payload means is the business of the collector that asked for it.
 //! Bytes become numbers by copy, and every reader ends on bytes it does not understand instead of
@@ -19,6 +19,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 /// Type bits of an attribute without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
@@ -39,6 +40,12 @@ pub(crate) enum Protocol {
     Route,
     /// `NETLINK_SOCK_DIAG`: sockets.
     SockDiag,
+    /// `NETLINK_GENERIC`: families that register by name.
+    Generic,
+    /// `NETLINK_NETFILTER`: rules and connection tracking.
+    Netfilter,
+    /// `NETLINK_XFRM`: IPsec.
+    Xfrm,
 }
 
 /// Why a dump gave nothing.
@@ -89,6 +96,8 @@ pub(crate) struct Dump<T> {
 pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
+    /// Items after which a dump is given up.
+    most: usize,
 }
 
 impl Socket {
@@ -97,6 +106,9 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => None,
             Protocol::SockDiag => Some(netlink::SOCK_DIAG),
+            Protocol::Generic => Some(netlink::GENERIC),
+            Protocol::Netfilter => Some(netlink::NETFILTER),
+            Protocol::Xfrm => Some(netlink::XFRM),
         };
         let fd = net::socket_with(
             AddressFamily::NETLINK,
@@ -105,7 +117,13 @@ impl Socket {
             number,
         )?;
         net::sockopt::set_socket_timeout(&fd, net::sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(Self { fd, sequence: 0 })
+        Ok(Self { fd, sequence: 0, most: usize::MAX })
+    }
+
+    /// For one dump of a table that may be huge: given up when so many items, or a few more, were
+    /// taken. The kernel then thinks the dump still goes on, so the socket is of no further use.
+    pub(crate) fn at_most(self, items: usize) -> Self {
+        Self { most: items, ..self }
     }
 
     /// Dumps a table. `parse` gets the payload of each message; what it does not take is skipped.
@@ -118,23 +136,53 @@ impl Socket {
     ) -> Result<Dump<T>, Failure> {
         let mut attempt = 1;
         loop {
-            let dump = self.dump_once(kind, request, buffer, &mut parse)?;
-            if !dump.interrupted || attempt == ATTEMPTS {
+            let dump = self.exchange(kind, NLM_F_DUMP, request, buffer, &mut parse)?;
+            if !dump.interrupted || attempt == ATTEMPTS || dump.items.len() >= self.most {
                 return Ok(dump);
             }
             attempt += 1;
         }
     }
 
-    fn dump_once<T>(
+    /// As [`Socket::dump`], but `each` takes the messages as they come, so that a huge table needs no
+    /// room. Never started anew: for tables that do not tell whether they changed meanwhile.
+    pub(crate) fn walk(
         &mut self,
         kind: u16,
+        request: &[u8],
+        buffer: &mut Buffer,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        let mut take = |payload: &[u8]| {
+            each(payload);
+            None::<()>
+        };
+        self.exchange(kind, NLM_F_DUMP, request, buffer, &mut take).map(drop)
+    }
+
+    /// Asks for one object. The kernel answers with it and with an acknowledgement; `None` if `parse`
+    /// did not take the answer.
+    pub(crate) fn ask<T>(
+        &mut self,
+        kind: u16,
+        request: &[u8],
+        buffer: &mut Buffer,
+        mut parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let answer = self.exchange(kind, NLM_F_ACK, request, buffer, &mut parse)?;
+        Ok(answer.items.into_iter().next())
+    }
+
+    fn exchange<T>(
+        &mut self,
+        kind: u16,
+        flags: u16,
         request: &[u8],
         buffer: &mut Buffer,
         parse: &mut impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<Dump<T>, Failure> {
         self.sequence = self.sequence.wrapping_add(1);
-        let message = frame(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, request);
+        let message = frame(kind, NLM_F_REQUEST | flags, self.sequence, request);
         net::send(&self.fd, &message, SendFlags::empty()).map_err(Failure::Refused)?;
         let started = Instant::now();
         let mut dump = Dump { items: Vec::new(), interrupted: false };
@@ -155,7 +203,8 @@ impl Socket {
             if sent > taken {
                 return Err(Failure::Overrun);
             }
-            if read_answer(&buffer.0[..taken], self.sequence, parse, &mut dump)? {
+            let done = read_answer(&buffer.0[..taken], self.sequence, parse, &mut dump)?;
+            if done || dump.items.len() >= self.most {
                 return Ok(dump);
             }
         }
@@ -247,6 +296,14 @@ impl<'a> Iterator for Attributes<'a> {
         self.0 = self.0.get(align(length)..).unwrap_or_default();
         Some((kind, value))
     }
+}
+
+/// Appends an attribute to a request.
+pub(crate) fn push_attribute(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    request.extend((value.len() as u16 + 4).to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    request.extend(value);
+    request.resize(align(request.len()), 0);
 }
 
 /// Lengths are rounded up to four bytes.

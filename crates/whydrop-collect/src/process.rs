@@ -9,11 +9,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use whydrop_model::Process;
+use whydrop_model::{OpenFiles, Process};
 
 use crate::Roots;
 use crate::namespaces::inode_of_link;
+use membership::Membership;
 
+mod membership;
 mod program;
 
 /// All process ids, lowest first.
@@ -107,7 +109,59 @@ fn socket_of_link(link: &Path) -> Option<u64> {
 /// A process as it is now; `None` if it ended.
 pub(crate) fn describe(roots: &Roots, pid: u32) -> Option<Process> {
     let (comm, state) = stat(roots, pid)?;
-    Some(Process { pid, comm, program: program::of(&folder(roots, pid)), state })
+    let folder = folder(roots, pid);
+    let mut process =
+        Process { pid, comm, program: program::of(&folder), state, ..Process::default() };
+    let groups = fs::read(folder.join("cgroup")).unwrap_or_default();
+    Membership::parse(&String::from_utf8_lossy(&groups)).tell(&mut process);
+    if let Some(pod) = &mut process.pod {
+        membership::name_pod(pod, names_in(&roots.log.join("pods")));
+        if let Some(id) = &process.container {
+            membership::name_container(pod, id, names_in(&roots.log.join("containers")));
+        }
+    }
+    Some(process)
+}
+
+/// The names in a folder; none if it cannot be read.
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// How many files a process has open, and how many it may; `None` if it ended or hides them.
+pub(crate) fn files(roots: &Roots, pid: u32) -> Option<OpenFiles> {
+    let folder = folder(roots, pid);
+    let limits = fs::read_to_string(folder.join("limits")).ok()?;
+    let open = fs::read_dir(folder.join("fd")).ok()?.count() as u64;
+    Some(OpenFiles { open, limit: parse_limit(&limits) })
+}
+
+/// The soft limit in a line such as `Max open files   1024   524288   files`; `None` for
+/// "unlimited".
+fn parse_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Nanoseconds for which the threads of a process were ready to run and had no CPU, and how many
+/// threads that are; `None` if it ended or has more than `most`.
+pub(crate) fn run_delay(roots: &Roots, pid: u32, most: usize) -> Option<(u64, usize)> {
+    let threads: Vec<PathBuf> = fs::read_dir(folder(roots, pid).join("task"))
+        .ok()?
+        .take(most + 1)
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    if threads.len() > most {
+        return None;
+    }
+    let delays = threads.iter().filter_map(|thread| {
+        // Time on a CPU, time waited for one, number of slices.
+        let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    let (sum, read) = delays.fold((0, 0), |(sum, read), delay| (sum + delay, read + 1));
+    (read > 0).then_some((sum, threads.len()))
 }
 
 /// The scheduler state of a process (of its first thread); `None` if it ended.
@@ -170,6 +224,59 @@ mod tests {
     }
 
     #[test]
+    fn a_process_tells_its_files_and_how_long_it_waited() {
+        let (roots, me) = (Roots::default(), std::process::id());
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let before = files(&roots, me).unwrap();
+        assert_eq!(before.limit, limit.current);
+        assert!(before.open >= 3);
+        let (delay, threads) = run_delay(&roots, me, 1000).unwrap();
+        assert!(threads >= 2, "the test and its runner");
+        assert!(run_delay(&roots, me, 1000).unwrap().0 >= delay);
+        assert_eq!(run_delay(&roots, me, 1), None, "too many threads");
+        assert_eq!(files(&fixture::roots("linux-6.18"), 1), None);
+        assert_eq!(run_delay(&fixture::roots("linux-6.18"), 1, 9), None);
+        assert_eq!(parse_limit("Max open files   7 unlimited files"), Some(7));
+        assert_eq!(parse_limit("Max open files   unlimited unlimited files"), None);
+        assert_eq!(parse_limit("Max processes 1 2 processes"), None);
+    }
+
+    /// A folder that stands for `/proc` and `/var/log` and is removed afterwards.
+    struct Pretended(PathBuf);
+
+    impl Drop for Pretended {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_of_a_pod_is_told_with_the_names_that_the_kubelet_uses() {
+        let folder = std::env::temp_dir().join(format!("wdcol-pod-{}", std::process::id()));
+        let pretended = Pretended(folder.clone());
+        let id = "0123456789abcdef".repeat(4);
+        let uid = "1b2c3d4e-0000-1111-2222-333344445555";
+        fs::create_dir_all(folder.join("7")).unwrap();
+        fs::create_dir_all(folder.join("log/pods").join(format!("shop_web-7d9_{uid}"))).unwrap();
+        fs::create_dir_all(folder.join("log/containers")).unwrap();
+        fs::write(folder.join("log/containers").join(format!("web-7d9_shop_app-{id}.log")), "")
+            .unwrap();
+        fs::write(folder.join("7/stat"), "7 (web) S 1").unwrap();
+        fs::write(folder.join("7/cgroup"), format!("0::/kubepods/pod{uid}/{id}\n")).unwrap();
+        let roots = Roots { proc: folder.clone(), log: folder.join("log"), ..Roots::default() };
+        let process = describe(&roots, 7).unwrap();
+        assert_eq!(process.container.as_deref(), Some(id.as_str()));
+        let pod = process.pod.unwrap();
+        assert_eq!(pod.uid, uid);
+        assert_eq!(
+            (pod.namespace.as_deref(), pod.name.as_deref()),
+            (Some("shop"), Some("web-7d9"))
+        );
+        assert_eq!(pod.container.as_deref(), Some("app"));
+        drop(pretended);
+    }
+
+    #[test]
     fn an_ended_process_is_nobody() {
         assert_eq!(describe(&fixture::roots("linux-6.18"), 1), None);
     }
@@ -179,6 +286,8 @@ mod tests {
         fn any_stat_line_is_survived(line in "\\PC{0,80}", odd in "[() a-z0-9]{0,40}") {
             parse_stat(&line);
             parse_stat(&odd);
+            parse_limit(&line);
+            parse_limit(&format!("Max open files{odd}"));
         }
     }
 }

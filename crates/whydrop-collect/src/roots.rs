@@ -1,6 +1,6 @@
 //! Where the kernel's files are found.
 //!
-//! Nothing else in this crate names `/proc`, `/sys` or `/run`, so that a test can put a folder of
+//! Nothing else in this crate names `/proc`, `/sys`, `/run` or `/var`, so that a test can put a folder of
 //! recorded files in their place. Holds paths only and opens nothing.
 
 use std::path::PathBuf;
@@ -12,11 +12,15 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`.
     pub sys: PathBuf,
+    /// `/lib/modules`.
+    pub modules: PathBuf,
     /// `/run/netns`: namespaces made by `ip netns add`; its file names are the names that
     /// `ip netns exec` takes.
     pub netns: PathBuf,
     /// `/run/docker/netns`: namespaces made by Docker.
     pub docker_netns: PathBuf,
+    /// `/var/log`: the kubelet's links to logs tell the names of pods.
+    pub log: PathBuf,
 }
 
 impl Default for Roots {
@@ -24,8 +28,10 @@ impl Default for Roots {
         Self {
             proc: "/proc".into(),
             sys: "/sys".into(),
+            modules: "/lib/modules".into(),
             netns: "/run/netns".into(),
             docker_netns: "/run/docker/netns".into(),
+            log: "/var/log".into(),
         }
     }
 }

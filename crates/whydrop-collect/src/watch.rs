@@ -7,7 +7,9 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use whydrop_model::{Namespace, NotChecked, SoftnetCpu};
+use whydrop_model::{
+    Cgroup, CpuSide, Namespace, NeighbourTable, NotChecked, ProtocolMemory, SoftnetCpu,
+};
 
 use crate::worker::Worker;
 use crate::{Error, Roots};
@@ -18,7 +20,8 @@ pub struct Options {
     /// The only network namespaces to observe, by name as in `ip netns` or by their file's name
     /// in Docker's folder; empty for all of the host.
     pub netns: Vec<String>,
-    /// Time between two looks at the listen queues, 10 ms at least. Where that would take more than 5 % of one CPU,
+    /// Time between two looks at the listen queues and the receive queues of unconnected UDP sockets,
+    /// 10 ms at least. Where that would take more than 5 % of one CPU,
     /// namespaces take turns, the busy ones more often, and [`Observation::not_checked`] tells the
     /// real interval.
     pub look_every: Duration,
@@ -54,6 +57,14 @@ pub struct Observation {
     pub namespaces: Vec<Namespace>,
     /// CPUs by number; empty if unreadable.
     pub softnet: Vec<SoftnetCpu>,
+    /// What the CPUs were busy with.
+    pub cpu_side: CpuSide,
+    /// Neighbour tables, which serve all namespaces; empty if unreadable.
+    pub neighbour_tables: Vec<NeighbourTable>,
+    /// Memory of all TCP and all UDP sockets of the host; empty if unreadable.
+    pub protocol_memory: Vec<ProtocolMemory>,
+    /// Control groups of the owners of sockets in trouble, and their parents.
+    pub cgroups: Vec<Cgroup>,
     /// What could not be examined.
     pub not_checked: Vec<NotChecked>,
 }
@@ -99,6 +110,10 @@ impl Watch {
             length: Duration::ZERO,
             namespaces: Vec::new(),
             softnet: Vec::new(),
+            neighbour_tables: Vec::new(),
+            protocol_memory: Vec::new(),
+            cgroups: Vec::new(),
+            cpu_side: CpuSide::default(),
             not_checked: vec![NotChecked {
                 what: "counters, queues and settings".into(),
                 why: "the thread that reads them ended early; this is a bug in whydrop".into(),
@@ -137,8 +152,10 @@ mod tests {
             let roots = Roots {
                 proc: self.0.clone(),
                 sys: nowhere(),
+                modules: nowhere(),
                 netns: nowhere(),
                 docker_netns: nowhere(),
+                log: nowhere(),
             };
             Watch::open(Options { roots, ..Options::default() }).unwrap()
         }

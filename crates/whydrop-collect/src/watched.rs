@@ -3,11 +3,12 @@
 //! Everything here runs on the one thread that may change namespace. When to look, and whether the
 //! namespace still exists, is decided by `worker`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use whydrop_model::{Namespace, Presence};
+use whydrop_model::{Namespace, Presence, Process};
 
 use crate::collector::{Place, Reading};
 use crate::collectors::netstat::SynTrouble;
@@ -16,7 +17,10 @@ use crate::entrance::Entrance;
 use crate::error::{Notes, Why};
 use crate::look::Listeners;
 use crate::netlink::{Buffer, Protocol, Socket};
+use crate::sockets::Sockets;
 use crate::{NamespaceRef, Roots, merge, namespaces, process};
+
+mod sockets;
 
 /// Counting half-open connections walks a table of the whole host, so it waits this long between
 /// two walks of a namespace.
@@ -37,7 +41,7 @@ enum Opening {
     /// It appeared later: everything counts from zero.
     Born,
     /// It was read when the window opened.
-    Read(Reading),
+    Read(Box<Reading>),
     /// It could not be read then, so nothing can be said about the window.
     Failed(Why),
 }
@@ -57,6 +61,7 @@ pub(crate) struct Watched {
     diag: Result<Socket, Why>,
     opening: Opening,
     pub(crate) listeners: Listeners,
+    pub(crate) sockets: Sockets,
     pub(crate) pace: Pace,
     trouble: Option<SynTrouble>,
     half_open_wanted: bool,
@@ -108,11 +113,17 @@ impl Watched {
             diag: Err(unread()),
             opening: if born { Opening::Born } else { Opening::Failed(unread()) },
             listeners: Listeners::new(born),
+            sockets: Sockets::new(),
             pace: Pace::default(),
             trouble: None,
             half_open_wanted: false,
             half_open_at: None,
         };
+        if born {
+            for (protocol, _) in sockets::KINDS {
+                watched.sockets.opened(protocol);
+            }
+        }
         let by_pid = found.pid.map(|pid| process::namespace_link(&hands.roots, pid));
         if !found.own {
             let path = found.file.clone().or(by_pid).unwrap_or_default();
@@ -138,7 +149,13 @@ impl Watched {
         }
     }
 
-    fn enter(&self, entrance: &mut Entrance) -> Result<(), Why> {
+    /// What shows this namespace to the kernel; `None` for the own one.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref().ok()?.as_ref()
+    }
+
+    /// Moves the thread into this namespace.
+    pub(crate) fn enter(&self, entrance: &mut Entrance) -> Result<(), Why> {
         let file = self.file.as_ref().map_err(Why::clone)?;
         entrance.enter(self.inode, file.as_ref())
     }
@@ -147,7 +164,7 @@ impl Watched {
     fn read(&self, earlier: Option<&Reading>, hands: &mut Hands) -> Result<Reading, Why> {
         let Hands { roots, entrance, buffer, notes } = hands;
         let mut place = match self.enter(entrance) {
-            Ok(()) => Place::here(roots, buffer),
+            Ok(()) => Place::here(roots, buffer).of_own(self.own),
             Err(why) => {
                 let still_in = |pid: &u32| {
                     let link = process::namespace_link(roots, *pid);
@@ -165,10 +182,11 @@ impl Watched {
         self.opening = match self.read(None, hands) {
             Ok(reading) => {
                 self.trouble = Some(SynTrouble::of(&reading.facts));
-                Opening::Read(reading)
+                Opening::Read(Box::new(reading))
             }
             Err(why) => Opening::Failed(why),
         };
+        self.open_sockets(hands);
     }
 
     /// The reading that closes the window, or the life of the namespace (`gone`). `None` if there is
@@ -201,6 +219,7 @@ impl Watched {
             }
             Err(why) => hands.notes.add(listeners::COLLECTOR.what, &self.label(), &why),
         }
+        self.look_at_queues(at_ms, hands);
         self.pace.looks += 1;
         self.pace.first.get_or_insert(now);
         self.pace.last = Some(now);
@@ -218,11 +237,13 @@ impl Watched {
         }
     }
 
-    /// The last look, after the closing reading.
+    /// The last look and the last list of the sockets, after the closing reading.
     pub(crate) fn look_last(&mut self, at_ms: u64, end: Option<&Reading>, hands: &mut Hands) {
         self.look(at_ms, false, hands);
+        self.close_sockets(hands);
         if let (Err(why), Some(_)) = (&self.diag, end) {
             hands.notes.add(listeners::COLLECTOR.what, &self.label(), why);
+            hands.notes.add("sockets other than listening TCP ones", &self.label(), why);
         }
         let before = match &self.opening {
             Opening::Read(reading) => SynTrouble::of(&reading.facts),
@@ -244,7 +265,13 @@ impl Watched {
     }
 
     /// What the window showed; `None` if nothing of it could be read.
-    pub(crate) fn finish(self, end: Option<Reading>, gone: bool) -> Option<Namespace> {
+    /// `processes`: all owners of sockets that were found.
+    pub(crate) fn finish(
+        self,
+        end: Option<Reading>,
+        gone: bool,
+        processes: &BTreeMap<u32, Process>,
+    ) -> Option<Namespace> {
         let (before, born) = match &self.opening {
             Opening::Born => (None, true),
             Opening::Read(reading) => (Some(&reading.facts), false),
@@ -256,6 +283,7 @@ impl Watched {
         // Devices that were not read at the end did not vanish; nothing is known of them.
         let links_read = end.as_ref().is_some_and(|end| end.succeeded(&links::COLLECTOR));
         let mut end = end.unwrap_or_default().facts;
+        let told = self.sockets.finish(processes);
         Some(Namespace {
             inode: self.inode,
             presence: match (born, gone) {
@@ -264,13 +292,28 @@ impl Watched {
                 (false, true) => Presence::Vanished,
                 (true, true) => Presence::Brief,
             },
-            counters: merge::counters(before, &mut end),
-            links: if links_read { merge::links(before, &end) } else { Vec::new() },
-            sysctls: end.sysctls,
+            counters: {
+                let mut counters = merge::counters(before, &mut end);
+                counters.extend(merge::narrow_counters(before, &mut end));
+                counters
+            },
+            links: if links_read { merge::links(before, &mut end) } else { Vec::new() },
+            sysctls: std::mem::take(&mut end.sysctls),
             listeners: self.listeners.finish(),
+            sockets: told.sockets,
+            socket_counts: told.counts,
+            tcp_peers: told.peers,
             name: self.name,
             pid: self.pid,
             own: self.own,
+            gauges: merge::gauges(before, &mut end),
+            qdiscs: merge::qdiscs(before, &mut end),
+            filters: merge::filters(before, &mut end),
+            neighbours: end.stack.neighbours.take(),
+            routes: end.stack.routes.take(),
+            netfilter: merge::netfilter(before, &mut end),
+            packet_queues: merge::packet_queues(before, &mut end),
+            legacy_tables: std::mem::take(&mut end.stack.legacy_tables),
         })
     }
 }

@@ -5,22 +5,27 @@
 //! its last counters and lets go. So whydrop delays the end of a namespace by one look at most.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use whydrop_model::{Namespace, Process};
+use whydrop_model::Namespace;
 
+use crate::backlog::Backlog;
 use crate::collector::{Place, Reading};
-use crate::collectors::COLLECTORS;
+use crate::collectors::{COLLECTORS, protocol_memory, softnet_stat};
 use crate::entrance::Entrance;
 use crate::error::{Error, Notes, Why};
 use crate::namespaces::{Census, Handle, Own, namespaces};
-use crate::netlink::Buffer;
+use crate::netlink::{Buffer, Protocol, Socket};
+use crate::owners::Found;
 use crate::watched::{Hands, Watched};
-use crate::{NamespaceRef, Observation, Options, merge, process};
+use crate::{NamespaceRef, Observation, Options, merge, peers, process};
+
+mod search;
 
 /// Looks, and finding the namespaces again, may take one part in so many of a CPU.
 const LOOK_SHARE: u32 = 20;
@@ -45,10 +50,15 @@ pub(crate) struct Worker {
     hands: Hands,
     opened: (Instant, SystemTime),
     host: Reading,
+    backlog: Backlog,
     watched: BTreeMap<u64, Watched>,
     finished: Vec<Namespace>,
     census_due: Instant,
     owners_due: Instant,
+    /// Owners of sockets.
+    found: Found,
+    /// Memory of all sockets of the host.
+    memory: protocol_memory::Course,
     /// Some process hid which sockets it holds.
     owners_hidden: bool,
     /// CPU time that looks may still take, in nanoseconds; negative after an expensive one.
@@ -83,6 +93,7 @@ impl Worker {
             found.retain(|namespace| inodes.contains(&namespace.inode));
         }
         let roots = options.roots.clone();
+        let found_owners = Found::new(&roots);
         let hands = Hands { roots, entrance: Entrance::new(own), buffer: Buffer::new(), notes };
         let now = Instant::now();
         let mut worker = Self {
@@ -90,15 +101,19 @@ impl Worker {
             hands,
             opened: (now, SystemTime::now()),
             host: Reading::default(),
+            backlog: Backlog::default(),
             watched: BTreeMap::new(),
             finished: Vec::new(),
             census_due: now + CENSUS_PAUSE,
             owners_due: now,
+            found: found_owners,
+            memory: protocol_memory::Course::default(),
             owners_hidden: false,
             allowance: 0,
             waited: false,
         };
         worker.host = worker.read_host(None);
+        worker.look_at_memory();
         for namespace in found {
             worker.adopt(namespace, false);
         }
@@ -137,7 +152,8 @@ impl Worker {
     pub(crate) fn close(mut self) -> Observation {
         self.refresh(true);
         let length = self.opened.0.elapsed();
-        let host = self.read_host(Some(()));
+        self.look_at_memory();
+        let mut host = self.read_host(Some(()));
         let mut ends = BTreeMap::new();
         for (&inode, watched) in &mut self.watched {
             let end = watched.read_closing(false, &mut self.hands);
@@ -145,21 +161,59 @@ impl Worker {
             watched.look_last(at_ms, end.as_ref(), &mut self.hands);
             ends.insert(inode, end);
         }
+        self.find_peers(&mut ends);
         self.go_home();
         self.find_owners(true);
         self.note_hidden_owners();
         self.note_pace();
+        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        let protocol_memory = self.memory.finish(&place);
         let mut namespaces = self.finished;
         for (inode, watched) in self.watched {
-            namespaces.extend(watched.finish(ends.remove(&inode).flatten(), false));
+            let end = ends.remove(&inode).flatten();
+            namespaces.extend(watched.finish(end, false, self.found.processes()));
         }
         namespaces.sort_by_key(|namespace| (!namespace.own, namespace.inode));
         Observation {
             opened: self.opened.1,
             length,
-            softnet: merge::softnet(&self.host.facts, &host.facts),
+            protocol_memory,
+            cgroups: self.found.cgroups(),
+            softnet: self.backlog.finish(merge::softnet(&self.host.facts, &host.facts)),
+            neighbour_tables: merge::neighbour_tables(&self.host.facts, &mut host.facts),
+            cpu_side: merge::cpu_side(&self.host.facts, &mut host.facts),
             namespaces,
             not_checked: self.hands.notes.finish(),
+        }
+    }
+
+    /// Names the namespaces in which links have their other end.
+    fn find_peers(&mut self, ends: &mut BTreeMap<u64, Option<Reading>>) {
+        let Hands { entrance, buffer, notes, .. } = &mut self.hands;
+        let own = entrance.own();
+        let (own_inode, own_file) =
+            (own.inode, own.file.as_ref().and_then(|file| file.try_clone().ok()));
+        // Most links of a container lead to the own namespace.
+        let files = || {
+            let others = self.watched.values().map(|watched| (watched.inode, watched.file()));
+            std::iter::once((own_inode, own_file.as_ref()))
+                .chain(others)
+                .filter_map(|(inode, file)| Some((inode, file?.as_fd())))
+        };
+        for (inode, end) in ends {
+            let (Some(end), Some(watched)) = (end, self.watched.get(inode)) else { continue };
+            let wanted = peers::wanted(&end.facts.links);
+            if wanted.is_empty() {
+                continue;
+            }
+            let found = watched.enter(entrance).and_then(|()| {
+                let mut route = Socket::open(Protocol::Route)?;
+                Ok(peers::find(&mut route, buffer, wanted, files())?)
+            });
+            match found {
+                Ok(found) => peers::note(&found, &mut end.facts.links),
+                Err(why) => notes.add("other ends of links", "", &why),
+            }
         }
     }
 
@@ -168,6 +222,13 @@ impl Worker {
         let Hands { roots, buffer, notes, .. } = &mut self.hands;
         let mut place = Place::here(roots, buffer);
         Reading::take(COLLECTORS, true, earlier, &mut place, "", notes)
+    }
+
+    fn look_at_memory(&mut self) {
+        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        if let Err(why) = self.memory.look(&place) {
+            self.hands.notes.add(protocol_memory::COLLECTOR.what, "", &why);
+        }
     }
 
     fn go_home(&mut self) {
@@ -260,14 +321,20 @@ impl Worker {
         let end = watched.read_closing(true, &mut self.hands);
         let at_ms = self.opened.0.elapsed().as_millis() as u64;
         watched.look_last(at_ms, end.as_ref(), &mut self.hands);
-        self.finished.extend(watched.finish(end, true));
+        self.finished.extend(watched.finish(end, true, self.found.processes()));
         self.go_home();
     }
 
-    /// Looks at the listeners of as many namespaces as the allowance permits: first those that
-    /// waited longest, a busy one counting eight times its wait. What was spent since `began` is
-    /// paid first.
+    /// Looks at the backlog of the CPUs and at the queues of as many namespaces as the allowance
+    /// permits: first those that waited longest, a busy one counting eight times its wait. What was
+    /// spent since `began` is paid first.
     fn look(&mut self, began: i64) {
+        self.look_at_memory();
+        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        // If it cannot be read, the readings at both ends tell why.
+        if let Ok(rows) = softnet_stat::rows(&place) {
+            self.backlog.note(&rows);
+        }
         let share = (self.options.look_every / LOOK_SHARE).as_nanos() as i64;
         self.allowance = share.min(self.allowance + share);
         let now = Instant::now();
@@ -299,65 +366,22 @@ impl Worker {
         self.allowance -= cpu_time() - spent;
     }
 
-    /// Names the processes that hold new listeners and, when the window closes, those of listeners
-    /// in trouble once more.
-    fn find_owners(&mut self, closing: bool) {
-        let mut wanted: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-        for watched in self.watched.values() {
-            for socket in watched.listeners.unowned(closing) {
-                wanted.entry(watched.inode).or_default().insert(socket);
-            }
-        }
-        if wanted.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let found = process::owners(&self.options.roots, &wanted);
-        let pids: BTreeSet<u32> = found.by_socket.values().flatten().copied().collect();
-        let processes: BTreeMap<u32, Process> = pids
-            .into_iter()
-            .filter_map(|pid| Some((pid, process::describe(&self.options.roots, pid)?)))
-            .collect();
-        let owners: BTreeMap<u64, Vec<Process>> = found
-            .by_socket
-            .into_iter()
-            .map(|(socket, pids)| {
-                (socket, pids.iter().filter_map(|pid| processes.get(pid).cloned()).collect())
-            })
-            .filter(|(_, owners): &(_, Vec<_>)| !owners.is_empty())
-            .collect();
-        for watched in self.watched.values_mut() {
-            watched.listeners.note_owners(&owners);
-        }
-        self.owners_due = Instant::now() + started.elapsed() * SEARCH_SHARE;
-        self.owners_hidden |= found.hidden;
-    }
-
-    fn note_hidden_owners(&mut self) {
-        if self.owners_hidden
-            && self.watched.values().any(|it| it.listeners.any_unowned_in_trouble())
-        {
-            let why =
-                "other users' processes do not show their sockets; needs CAP_SYS_PTRACE or root";
-            self.hands.notes.add("owners of some listening sockets", "", &Why::new(why));
-        }
-    }
-
     /// Tells if the looks were rarer than asked for.
     fn note_pace(&mut self) {
         let asked = self.options.look_every;
         let longest = self
             .watched
             .values()
-            .filter(|watched| watched.listeners.alive() > 0)
+            .filter(|watched| watched.listeners.alive() + watched.sockets.queues.most() > 0)
             .filter_map(|watched| watched.pace.interval(asked * FEW_LOOKS))
             .max();
         let Some(longest) = longest.filter(|longest| *longest * 2 > asked * 3) else { return };
         let listeners: usize = self.watched.values().map(|it| it.listeners.alive()).sum();
+        let udp: usize = self.watched.values().map(|it| it.sockets.queues.most()).sum();
         let reason = if self.waited {
             format!(
-                "for {listeners} listening sockets in {} network namespaces it would take more \
-                 than {} % of one CPU",
+                "for {listeners} listening and {udp} UDP sockets in {} network namespaces it would \
+                 take more than {} % of one CPU",
                 self.watched.len(),
                 100 / LOOK_SHARE
             )
@@ -365,7 +389,7 @@ impl Worker {
             "this host was too busy to let whydrop run that often".into()
         };
         let why = format!("{reason}; the mean interval was up to {} ms", longest.as_millis());
-        let what = format!("listen queues every {} ms", asked.as_millis());
+        let what = format!("listen queues and UDP queues every {} ms", asked.as_millis());
         self.hands.notes.add(&what, "", &Why(why));
     }
 }

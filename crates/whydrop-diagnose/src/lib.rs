@@ -7,8 +7,11 @@
 pub mod case;
 pub mod causes;
 mod command;
+pub mod counters;
+pub mod knowledge;
 mod layers;
 mod listen;
+pub mod nic;
 mod programs;
 pub mod reasons;
 mod remainder;
@@ -16,8 +19,10 @@ pub mod rule;
 pub mod rules;
 #[cfg(test)]
 mod sample;
+mod share;
 pub mod signature;
 mod thresholds;
+mod traced;
 
 use whydrop_model::{
     Attach, Class, Evidence, Finding, HostFacts, Ledger, LedgerEntry, REPORT_SCHEMA, Report,
@@ -182,6 +187,7 @@ mod tests {
     fn a_unicast_packet_without_a_route_is_not_multicast_noise() {
         let mut evidence = quiet();
         evidence.tracer.totals = vec![sample::total("IP_INNOROUTES", "ip6_pkt_discard", 2)];
-        assert_eq!(diagnose(&evidence, &Thresholds::default()).ledger.unexplained, 2);
+        let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
+        assert_eq!((ledger.lost, ledger.benign), (2, 0));
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use whydrop_model::{Evidence, Listener, Namespace, QueueStep};
 
+use crate::share;
+
 /// A client whose SYN is refused tries again after one second (`TCP_TIMEOUT_INIT`,
 /// `include/net/tcp.h`): refusals closer together than that are different clients.
 const SYN_RETRY: Duration = Duration::from_secs(1);
@@ -13,7 +15,7 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Course {
     /// Longest time without the queue falling below its backlog, in a spell that saw it full.
     pub(crate) pinned: Duration,
-    /// Most refusals within one SYN retry interval.
+    /// Most clients refused for the first time within one SYN retry interval.
     pub(crate) burst: u64,
     /// The queue was seen full (`queued > backlog`).
     pub(crate) full: bool,
@@ -22,7 +24,7 @@ pub(crate) struct Course {
 impl Course {
     /// Reads the course of a queue. The last step holds until the window's end.
     pub(crate) fn of(listener: &Listener, evidence: &Evidence) -> Self {
-        let window = Duration::from_secs_f64(evidence.window.seconds.max(0.0));
+        let window = evidence.window.length();
         let backlog = listener.backlog.after;
         let full = listener.steps.iter().any(|step| u64::from(step.queued) > backlog);
         Self { pinned: pinned(&listener.steps, backlog, window), burst: burst(listener), full }
@@ -50,20 +52,31 @@ fn pinned(steps: &[QueueStep], backlog: u64, window: Duration) -> Duration {
     longest
 }
 
+/// Clients refused for the first time within one retry interval, at most.
+///
+/// Those refused in one interval come back in the next, so only what an interval has more than the
+/// one before it is new. Intervals are cut half a second after the first refusal and then every
+/// second: retries and bursts that keep time with them fall into the middle, where a look that comes
+/// a little early or late changes nothing.
 fn burst(listener: &Listener) -> u64 {
-    let steps = &listener.steps;
-    let mut most = 0;
-    let mut first = 0;
-    for (last, step) in steps.iter().enumerate() {
-        while Duration::from_millis(step.at_ms - steps[first].at_ms.min(step.at_ms)) > SYN_RETRY
-            && first < last
-        {
-            first += 1;
+    let base = listener.drops.before;
+    let Some(first) = listener.steps.iter().find(|step| step.drops > base) else {
+        // Refused and closed between two looks.
+        return listener.drops.delta32();
+    };
+    let interval = SYN_RETRY.as_millis() as u64;
+    let mut cut = first.at_ms + interval / 2;
+    let (mut most, mut earlier, mut seen, mut last) = (0, 0, base, base);
+    for step in &listener.steps {
+        while step.at_ms >= cut {
+            let refused = last.saturating_sub(seen);
+            most = most.max(refused.saturating_sub(earlier));
+            (earlier, seen) = (refused, last);
+            cut += interval;
         }
-        most = most.max(step.drops.saturating_sub(steps[first].drops));
+        last = last.max(step.drops);
     }
-    // Drops before the first look of a listener born in the window, or with a single look.
-    if most == 0 { listener.drops.delta32() } else { most }
+    most.max(last.saturating_sub(seen).saturating_sub(earlier))
 }
 
 /// Connections the backlog must hold so that a burst like the worst one seen is not refused.
@@ -79,29 +92,13 @@ pub(crate) fn proposed_backlog(needed: u64) -> u64 {
     twice.div_ceil(step) * step
 }
 
-/// Splits `total` over the listeners of a namespace by the weight each has; the parts add up to
-/// `total` exactly. Listeners without weight get nothing; if none has any, the result is empty.
+/// Splits `total` over the listeners of a namespace by the weight each has.
 pub(crate) fn split(
     total: u64,
     namespace: &Namespace,
     weight: impl Fn(&Listener) -> u64,
 ) -> Vec<(&Listener, u64)> {
-    let mut parts: Vec<_> = namespace
-        .listeners
-        .iter()
-        .map(|listener| (listener, weight(listener)))
-        .filter(|(_, weight)| *weight > 0)
-        .collect();
-    let mut weights_left: u64 = parts.iter().map(|(_, weight)| weight).sum();
-    let mut left = total;
-    for (_, part) in &mut parts {
-        let weight = *part;
-        *part = (u128::from(left) * u128::from(weight) / u128::from(weights_left)) as u64;
-        left -= *part;
-        weights_left -= weight;
-    }
-    parts.retain(|(_, part)| *part > 0);
-    parts
+    share::split(total, namespace.listeners.iter().map(|one| (one, weight(one))))
 }
 
 #[cfg(test)]
@@ -141,21 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn those_who_come_back_are_not_counted_again() {
+        // Thirty clients a second against a backlog of 8: nine get in, the rest come back.
+        let steps =
+            [(0, 0, 0), (300, 9, 21), (500, 0, 21), (1300, 9, 63), (1500, 0, 63), (2310, 9, 126)];
+        let waves = course(8, &steps);
+        assert_eq!(waves.burst, 21);
+        assert_eq!(needed_backlog(&sample::listener(8, 126, &steps), &waves), 30);
+    }
+
+    #[test]
     fn proposals_cover_the_need_and_at_most_three_times_it() {
         for needed in 8..5000 {
             let proposed = proposed_backlog(needed);
             assert!(proposed >= needed && proposed <= needed * 3, "{needed} -> {proposed}");
         }
-    }
-
-    #[test]
-    fn parts_add_up() {
-        let mut evidence = sample::evidence();
-        evidence.namespaces[0].listeners =
-            [3, 0, 5, 7].map(|drops| sample::listener(5, drops, &[])).to_vec();
-        let parts = split(100, &evidence.namespaces[0], |listener| listener.drops.delta32());
-        assert_eq!(parts.len(), 3);
-        assert_eq!(parts.iter().map(|(_, part)| part).sum::<u64>(), 100);
-        assert!(split(10, &evidence.namespaces[0], |_| 0).is_empty());
     }
 }

@@ -1,6 +1,9 @@
 //! What drop reasons mean, in one line each.
 //!
-//! Keyed by name: numbers differ from kernel to kernel. The list is `knowledge/reasons.tsv`.
+//! Keyed by name: numbers differ from kernel to kernel. The lines are the heads of the pages in
+//! `knowledge/reasons/`.
+
+use crate::knowledge::{Kind, PAGES, Page};
 
 /// What is known about one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,49 +18,48 @@ pub struct Reason {
     pub meaning: &'static str,
 }
 
-/// All reasons known, of all kernels.
-pub fn all() -> impl Iterator<Item = Reason> {
-    include_str!("../knowledge/reasons.tsv").lines().skip(1).filter_map(|line| {
-        let mut fields = line.split('\t');
-        Some(Reason {
-            name: fields.next()?,
-            layer: fields.next()?,
-            class: fields.next()?,
-            meaning: fields.next()?,
-        })
-    })
+impl Reason {
+    fn of(page: &Page) -> Self {
+        Self { name: page.name, layer: page.layer, class: page.class, meaning: page.meaning }
+    }
 }
 
-/// What this reason means; `None` if it is newer than this release.
+/// The pages of reasons without those of single call sites.
+fn pages() -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().filter(|page| page.kind == Kind::Reason && page.call_site().is_none())
+}
+
+/// All reasons known, of all kernels.
+pub fn all() -> impl Iterator<Item = Reason> {
+    pages().map(Reason::of)
+}
+
+/// What this reason means, also under the name it has on another kernel; `None` if it is newer than
+/// this release.
 #[must_use]
 pub fn find(name: &str) -> Option<Reason> {
-    all().find(|reason| reason.name == name)
+    pages().find(|page| page.name == name || page.aliases.contains(&name)).map(Reason::of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::causes::LAYERS;
 
     #[test]
-    fn every_line_is_a_reason_of_a_known_layer_and_class() {
-        let lines = include_str!("../knowledge/reasons.tsv").lines().count() - 1;
-        assert_eq!(all().count(), lines);
-        let classes = ["fault", "policy", "peer", "benign", "info", "depends"];
-        for reason in all() {
-            assert!(LAYERS.contains(&reason.layer), "{}: layer {}", reason.name, reason.layer);
-            assert!(classes.contains(&reason.class), "{}: class {}", reason.name, reason.class);
-            assert!(!reason.meaning.is_empty() && reason.meaning.len() <= 100, "{}", reason.name);
-        }
-        let mut names: Vec<_> = all().map(|reason| reason.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), lines, "a name stands twice");
+    fn a_reason_is_found_by_each_of_its_names() {
+        assert_eq!(find("SOCKET_RCVBUFF").map(|reason| reason.layer), Some("socket"));
+        assert_eq!(find("TCP_FILTER").map(|reason| reason.name), Some("SOCKET_FILTER"));
+        assert!(find("A_REASON_OF_TOMORROW").is_none());
+        assert!(find("NOT_SPECIFIED@tcp_v4_rcv").is_none(), "that is a call site");
+        assert!(find("accept-queue-full").is_none(), "that is a cause");
     }
 
     #[test]
-    fn a_reason_is_found_by_name() {
-        assert_eq!(find("SOCKET_RCVBUFF").map(|reason| reason.layer), Some("socket"));
-        assert!(find("A_REASON_OF_TOMORROW").is_none());
+    fn a_reason_stands_once() {
+        let mut names: Vec<_> = all().map(|reason| reason.name).collect();
+        let total = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), total);
     }
 }

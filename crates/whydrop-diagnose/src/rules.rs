@@ -5,15 +5,41 @@
 //! before the one that takes what is left.
 
 mod accept_queue_full;
+mod bad_checksum;
+mod blackhole_route;
+mod bridge_fdb_misdirected;
+mod bridge_port_not_forwarding;
+mod bridge_port_policy;
+mod fragment_overlap;
+mod fragment_timeout;
 mod lan_chatter;
+mod link_down;
+mod link_mtu_mismatch;
 mod listen_drop_other;
+mod malformed_packet;
+mod martian_address;
 mod multicast_not_joined;
+mod neighbour_queue_full;
+mod neighbour_unreachable;
+mod netfilter_rule_drop;
+mod no_route_forwarding;
+mod path_mtu_exceeded;
 mod purged_by_reconfiguration;
+mod qdisc_limit_reached;
+mod reverse_path_filter;
 mod socket_closed_with_data;
 mod syn_cookies_active;
 mod syn_queue_full;
+mod tc_filter_drop;
+mod tcp_port_closed;
 mod tcp_routine_discard;
+mod tcp_stray_segment;
+mod ttl_expired;
+mod udp_port_closed;
+mod udp_receive_buffer_full;
+mod unknown_ip_protocol;
 mod unwanted_control_message;
+mod wrong_destination_mac;
 
 use crate::rule::Rule;
 
@@ -29,12 +55,87 @@ pub const RULES: &[&dyn Rule] = &[
     &unwanted_control_message::UnwantedControlMessage,
     &lan_chatter::LanChatter,
     &purged_by_reconfiguration::PurgedByReconfiguration,
+    &tcp_port_closed::TcpPortClosed,
+    &tcp_stray_segment::TcpStraySegment,
+    &netfilter_rule_drop::NetfilterRuleDrop,
+    &udp_port_closed::UdpPortClosed,
+    &udp_receive_buffer_full::UdpReceiveBufferFull,
+    &reverse_path_filter::ReversePathFilter,
+    &no_route_forwarding::NoRouteForwarding,
+    &ttl_expired::TtlExpired,
+    &neighbour_unreachable::NeighbourUnreachable,
+    &bad_checksum::BadChecksum,
+    &malformed_packet::MalformedPacket,
+    &martian_address::MartianAddress,
+    &unknown_ip_protocol::UnknownIpProtocol,
+    &path_mtu_exceeded::PathMtuExceeded,
+    &fragment_timeout::FragmentTimeout,
+    &link_mtu_mismatch::LinkMtuMismatch,
+    &tc_filter_drop::TcFilterDrop,
+    &neighbour_queue_full::NeighbourQueueFull,
+    &fragment_overlap::FragmentOverlap,
+    &blackhole_route::BlackholeRoute,
+    &wrong_destination_mac::WrongDestinationMac,
+    &link_down::LinkDown,
+    &bridge_port_not_forwarding::BridgePortNotForwarding,
+    &bridge_port_policy::BridgePortPolicy,
+    &bridge_fdb_misdirected::BridgeFdbMisdirected,
+    &qdisc_limit_reached::QdiscLimitReached,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::RULES;
-    use crate::causes;
+    use crate::{Thresholds, causes, diagnose, sample};
+
+    /// What only the tracer sees is told by reason and function.
+    #[test]
+    fn signatures_have_their_causes() {
+        for (reason, symbol, cause, variant) in [
+            ("NO_SOCKET", "__udp4_lib_rcv", "udp-port-closed", Some("no-listener")),
+            ("NO_SOCKET", "tcp_v4_rcv", "tcp-stray-segment", Some("unknown-connection")),
+            ("TCP_FLAGS", "tcp_v4_do_rcv", "tcp-stray-segment", Some("flags")),
+            ("IP_RPFILTER", "ip_rcv_finish_core", "reverse-path-filter", Some("strict")),
+            ("IP_INNOROUTES", "ip_error", "no-route-forwarding", Some("ipv4")),
+            ("IP_INHDR", "ip_forward", "ttl-expired", Some("ipv4")),
+            ("NEIGH_FAILED", "neigh_invalidate", "neighbour-unreachable", None),
+            ("NOT_SPECIFIED", "neigh_invalidate", "neighbour-unreachable", None),
+            ("UDP_CSUM", "udp_queue_rcv_one_skb", "bad-checksum", Some("udp")),
+            ("IP_INHDR", "ip_rcv_core", "malformed-packet", Some("ip")),
+            ("IP_LOCAL_SOURCE", "ip_rcv_finish_core", "martian-address", Some("own-source")),
+            ("IP_NOPROTO", "ip_local_deliver_finish", "unknown-ip-protocol", None),
+            ("PKT_TOO_BIG", "ip6_forward", "path-mtu-exceeded", Some("ipv6")),
+            ("FRAG_REASM_TIMEOUT", "ip_expire", "fragment-timeout", None),
+            ("NOT_SPECIFIED", "__dev_forward_skb2", "link-mtu-mismatch", None),
+            ("TC_EGRESS", "__dev_queue_xmit", "tc-filter-drop", Some("egress")),
+            ("NEIGH_QUEUEFULL", "__neigh_event_send", "neighbour-queue-full", None),
+        ] {
+            let mut evidence = sample::evidence();
+            let sysctls = &mut evidence.namespaces[0].sysctls;
+            sysctls.insert("net.ipv4.conf.all.rp_filter".into(), "1".into());
+            evidence.tracer.totals = vec![sample::total(reason, symbol, 30)];
+            let report = diagnose(&evidence, &Thresholds::default());
+            assert_eq!(report.findings.len(), 1, "{reason}@{symbol}");
+            let finding = &report.findings[0];
+            assert_eq!((finding.cause.as_str(), finding.packets), (cause, 30), "{reason}@{symbol}");
+            assert_eq!(finding.variant.as_deref(), variant, "{reason}@{symbol}");
+            assert_eq!(
+                (report.ledger.lost, report.ledger.unexplained),
+                (30, 0),
+                "{reason}@{symbol}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_attempt_is_no_stray_segment() {
+        let mut evidence = sample::evidence();
+        let mut syn = sample::total("NO_SOCKET", "tcp_v4_rcv", 30);
+        syn.marks.syn = true;
+        evidence.tracer.totals = vec![syn];
+        let report = diagnose(&evidence, &Thresholds::default());
+        assert_eq!(report.findings[0].cause, "tcp-port-closed");
+    }
 
     #[test]
     fn every_rule_names_a_cause_and_no_cause_has_two() {

@@ -30,7 +30,12 @@ pub(crate) fn evidence() -> Evidence {
         },
         scope: Scope::default(),
         tracer,
+        events: whydrop_model::EventEvidence::default(),
         softnet: Vec::new(),
+        cpu_side: whydrop_model::CpuSide::default(),
+        protocol_memory: Vec::new(),
+        cgroups: Vec::new(),
+        neighbour_tables: Vec::new(),
         namespaces: vec![Namespace {
             inode: INODE,
             name: Some("b".into()),
@@ -113,6 +118,7 @@ pub(crate) fn listener(backlog: u64, drops: u64, course: &[(u64, u32, u64)]) -> 
             comm: "server".into(),
             program: Some("server".into()),
             state: 'S',
+            ..Process::default()
         }],
     }
 }

@@ -5,19 +5,26 @@
 
 use std::ffi::{CString, OsString};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::thread;
+use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, Signal};
+use socket2::Socket;
 
 use crate::netns::enter;
-use crate::part::{ActorSpec, Message, Part, Play};
+use crate::part::{ActorSpec, Message, Part, Play, Tally};
 
 mod clients;
 mod crafted;
+mod ether;
+mod frame;
+mod ping;
 mod segment;
 mod server;
+mod udp;
 
 /// Plays the part that `arguments` (one JSON document, made by the runner) describes. This is what
 /// the hidden command `lab-actor` does.
@@ -46,33 +53,43 @@ fn play(arguments: &[OsString]) -> io::Result<()> {
         enter(netns)?;
     }
     allow_many_files()?;
-    let mut open = Vec::new();
-    let tally = match &spec.part {
+    let (tally, open) = match &spec.part {
         Part::Serve { address, serve } => return server::serve(*address, serve),
+        Part::Receive { address, receive } => return udp::receive(*address, receive),
         Part::Become { program, arguments } => {
             // The signal at the runner's death stays set across this.
             return Err(Command::new(program).args(arguments).exec());
         }
-        Part::Play { to: None, play: Play::Idle(idle) } => clients::idle(idle),
-        Part::Play { to: None, .. } => return Err(io::Error::other("this traffic needs a server")),
-        Part::Play { to: Some(to), play } => match play {
-            Play::Idle(idle) => clients::idle(idle),
-            Play::ConnectBurst(burst) => {
-                let (tally, connections) = clients::connect_burst(*to, burst)?;
-                open = connections;
-                tally
-            }
-            Play::HttpShort(http) => clients::http_short(*to, http),
-            Play::Bulk(bulk) => clients::bulk(*to, bulk)?,
-            Play::Handshakes(shakes) => crafted::handshakes(*to, shakes)?,
-            Play::SynFlood(flood) => crafted::syn_flood(*to, flood)?,
-        },
+        Part::Play { to, play } => traffic(*to, play)?,
     };
     say(&Message::Done(tally))?;
     while !open.is_empty() {
         thread::park();
     }
     Ok(())
+}
+
+/// Makes traffic, and gives the connections that must outlive it.
+fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket>)> {
+    let to = || to.ok_or_else(|| io::Error::other("this traffic needs somebody to talk to"));
+    let tally = match play {
+        Play::Idle(idle) => clients::idle(idle),
+        Play::Frames(frames) => ether::send(frames)?,
+        Play::ConnectBurst(burst) => return clients::connect_burst(to()?, burst),
+        Play::HttpShort(http) => clients::http_short(to()?, http),
+        Play::Bulk(bulk) => clients::bulk(to()?, bulk)?,
+        Play::Handshakes(shakes) => crafted::handshakes(to()?, shakes)?,
+        Play::SynFlood(flood) => crafted::syn_flood(to()?, flood)?,
+        Play::TcpConnect(connect) => clients::tcp_connect(to()?, connect),
+        Play::UdpSend(send) => udp::send(to()?, send)?,
+        Play::UdpRequest(request) => udp::request(to()?, request)?,
+        Play::Ping(ping) => ping::ping(to()?, ping)?,
+    };
+    Ok((tally, Vec::new()))
+}
+
+fn sleep_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
 
 /// Makes the kernel kill this process when the runner's thread that started it ends.

@@ -1,14 +1,18 @@
 //! The kernel's own counters, read by the lab itself inside a namespace: the measure that a
 //! diagnosis is held against. Nothing here comes from the program under test.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 
 use serde::{Deserialize, Serialize};
 
 use crate::LabError;
 use crate::topology::Lan;
+
+mod table;
+
+use table::Place;
 
 /// A counter of one namespace, written `role:Group.Name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -43,40 +47,76 @@ impl Serialize for CounterName {
     }
 }
 
-/// A counter with a sign: a leading `-` takes it off the sum.
+/// A part of a number of packets, known without the program under test.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Term {
-    pub(crate) minus: bool,
-    pub(crate) counter: CounterName,
+#[serde(try_from = "TermText")]
+pub(crate) enum Term {
+    /// So many, whatever happens.
+    Number(u64),
+    /// What the traffic of this name sent, by its own count; written `sent:NAME`.
+    Sent(String),
+    /// A counter's growth.
+    Plus(CounterName),
+    /// A counter's growth, to be taken off; written with a leading `-`.
+    Minus(CounterName),
 }
 
-impl TryFrom<String> for Term {
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TermText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<TermText> for Term {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let (minus, counter) = match text.strip_prefix('-') {
-            Some(counter) => (true, counter.to_owned()),
-            None => (false, text),
+    fn try_from(term: TermText) -> Result<Self, String> {
+        let text = match term {
+            TermText::Number(number) => return Ok(Self::Number(number)),
+            TermText::Text(text) => text,
         };
-        Ok(Self { minus, counter: CounterName::try_from(counter)? })
+        if let Some(name) = text.strip_prefix("sent:") {
+            return Ok(Self::Sent(name.to_owned()));
+        }
+        match text.strip_prefix('-') {
+            Some(counter) => counter.to_owned().try_into().map(Self::Minus),
+            None => text.try_into().map(Self::Plus),
+        }
+    }
+}
+
+impl Term {
+    /// The counter it reads, if it reads one.
+    pub(crate) fn counter(&self) -> Option<&CounterName> {
+        match self {
+            Self::Plus(counter) | Self::Minus(counter) => Some(counter),
+            Self::Number(_) | Self::Sent(_) => None,
+        }
     }
 }
 
 /// Values, or growth, of the counters that a scenario looks at.
 pub(crate) type Values = BTreeMap<CounterName, u64>;
 
+/// What the traffic that has a name sent, by that name.
+pub(crate) type Sent<'a> = BTreeMap<&'a str, u64>;
+
 /// Reads these counters in their namespaces.
 pub(crate) fn read(lan: &Lan, counters: &BTreeSet<CounterName>) -> Result<Values, LabError> {
-    let mut tables: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut tables = BTreeMap::new();
     let mut values = Values::new();
     for counter in counters {
-        let role = counter.role.as_str();
-        if !tables.contains_key(role) {
-            tables.insert(role, table(lan, role)?);
-        }
-        let value = tables.get(role).and_then(|table| table.get(&counter.name));
-        let value = *value.ok_or_else(|| LabError::NoCounter(counter.to_string()))?;
+        let (role, place) = (counter.role.as_str(), Place::of(&counter.name));
+        let table = match tables.entry((role, place)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(place.read(lan.get(role)?)?),
+        };
+        let value = match table.get(&counter.name) {
+            Some(value) => *value,
+            None if place.comes_and_goes() => 0,
+            None => return Err(LabError::NoCounter(counter.to_string())),
+        };
         values.insert(counter.clone(), value);
     }
     Ok(values)
@@ -91,42 +131,15 @@ pub(crate) fn growth(before: &Values, after: &Values) -> Values {
     after.iter().map(grew).collect()
 }
 
-/// The sum of the terms; below zero if the counters contradict each other.
-pub(crate) fn sum(terms: &[Term], values: &Values) -> i64 {
-    terms
-        .iter()
-        .map(|term| {
-            let value = values.get(&term.counter).copied().unwrap_or(0).cast_signed();
-            if term.minus { -value } else { value }
-        })
-        .sum()
-}
-
-fn table(lan: &Lan, role: &str) -> Result<BTreeMap<String, u64>, LabError> {
-    // Not /proc/net: that shows the namespace of the process, not of the thread that moved.
-    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-    let (snmp, netstat) = lan.get(role)?.within(|| (read("snmp"), read("netstat")))?;
-    let mut table = BTreeMap::new();
-    for (name, text) in [("snmp", snmp), ("netstat", netstat)] {
-        let what = format!("reading /proc/net/{name} in {role}");
-        parse(&text.map_err(LabError::io(what))?, &mut table);
-    }
-    Ok(table)
-}
-
-/// Pairs of lines: names, then values, each starting with the group.
-fn parse(text: &str, table: &mut BTreeMap<String, u64>) {
-    let mut lines = text.lines();
-    while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
-        let Some((group, names)) = names.split_once(':') else { continue };
-        let Some((_, values)) = values.split_once(':') else { continue };
-        for (name, value) in names.split_whitespace().zip(values.split_whitespace()) {
-            // Tcp.MaxConn is -1: a setting among the counters.
-            if let Ok(value) = value.parse() {
-                table.insert(format!("{group}.{name}"), value);
-            }
-        }
-    }
+/// The sum of the terms; below zero if they contradict each other.
+pub(crate) fn sum(terms: &[Term], values: &Values, sent: &Sent<'_>) -> i64 {
+    let value = |term: &Term| match term {
+        Term::Number(number) => number.cast_signed(),
+        Term::Sent(name) => sent.get(name.as_str()).copied().unwrap_or(0).cast_signed(),
+        Term::Plus(counter) => values.get(counter).copied().unwrap_or(0).cast_signed(),
+        Term::Minus(counter) => -values.get(counter).copied().unwrap_or(0).cast_signed(),
+    };
+    terms.iter().map(value).sum()
 }
 
 #[cfg(test)]
@@ -137,12 +150,9 @@ mod tests {
         CounterName::try_from(text.to_owned()).unwrap()
     }
 
-    #[test]
-    fn netstat_lines() {
-        let mut table = BTreeMap::new();
-        parse("Tcp: MaxConn InSegs\nTcp: -1 5\nTcpExt: A B\nTcpExt: 1 2\n", &mut table);
-        let got: Vec<_> = table.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        assert_eq!(got, [("Tcp.InSegs", 5), ("TcpExt.A", 1), ("TcpExt.B", 2)]);
+    fn term(toml: &str) -> Term {
+        let table: toml::Table = toml::from_str(&format!("x = {toml}")).unwrap();
+        table["x"].clone().try_into().unwrap()
     }
 
     #[test]
@@ -151,9 +161,10 @@ mod tests {
         for wrong in ["TcpExt.ListenDrops", ":TcpExt.X", "b:ListenDrops"] {
             assert!(CounterName::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
-        let term = Term::try_from("-b:TcpExt.X".to_owned()).unwrap();
-        assert!(term.minus);
-        assert_eq!(term.counter, name("b:TcpExt.X"));
+        assert_eq!(term("'-b:TcpExt.X'"), Term::Minus(name("b:TcpExt.X")));
+        assert_eq!(term("'b:dev.veth0.rx_dropped'"), Term::Plus(name("b:dev.veth0.rx_dropped")));
+        assert_eq!(term("'sent:flood'"), Term::Sent("flood".into()));
+        assert_eq!(term("30"), Term::Number(30));
     }
 
     #[test]
@@ -161,7 +172,7 @@ mod tests {
         let before = Values::from([(name("b:T.Drops"), 5), (name("b:T.Overflows"), 1)]);
         let after = Values::from([(name("b:T.Drops"), 25), (name("b:T.Overflows"), 4)]);
         let grew = growth(&before, &after);
-        let terms = ["b:T.Drops", "-b:T.Overflows"].map(|text| text.to_owned().try_into().unwrap());
-        assert_eq!(sum(&terms, &grew), 17);
+        let terms = ["'b:T.Drops'", "'-b:T.Overflows'", "'sent:flood'", "5"].map(term);
+        assert_eq!(sum(&terms, &grew, &[("flood", 30)].into()), 20 - 3 + 30 + 5);
     }
 }

@@ -19,14 +19,22 @@ pub enum LabError {
         /// What was to be run.
         program: String,
         /// The Debian package that holds it.
-        package: &'static str,
+        package: String,
     },
     /// No scenario has this name.
     #[error("no scenario is called `{0}`; `whydrop lab list` names them all")]
     UnknownScenario(String),
-    /// The scenario has nothing to remedy.
-    #[error("scenario `{0}` is healthy as it is: there is no remedy to try")]
+    /// The scenario has nothing to remedy: it is healthy, or what it loses is noise.
+    #[error("scenario `{0}` has no remedy to try: nothing is wrong in it")]
     NoRemedy(String),
+    /// The scenario needs what this machine does not have.
+    #[error("this machine has no {what}: {why}")]
+    Lacking {
+        /// What is needed.
+        what: String,
+        /// What trying it gave.
+        why: String,
+    },
     /// A scenario file is wrong.
     #[error("scenario `{name}`: {message}")]
     Scenario {
@@ -89,6 +97,11 @@ pub enum LabError {
 }
 
 impl LabError {
+    /// True if nothing is wrong but that the scenario cannot be played on this machine.
+    pub fn means_skipped(&self) -> bool {
+        matches!(self, Self::MissingProgram { .. } | Self::Lacking { .. })
+    }
+
     /// An I/O error with the operation that met it; use with `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();

@@ -11,6 +11,7 @@
 
 mod actor;
 mod cast;
+mod command;
 mod counters;
 mod diagnosis;
 mod error;
@@ -30,4 +31,4 @@ pub use netns::sweep;
 pub use outcome::{Outcome, write_json, write_table};
 pub use part::Tally;
 pub use run::{Provoked, Runner};
-pub use scenario::{ScenarioInfo, list};
+pub use scenario::{ScenarioInfo, list, planned};

@@ -207,9 +207,7 @@ fn ip(arguments: &[&str], input: &str) -> Result<String, LabError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => {
-                LabError::MissingProgram { program: "ip".into(), package: "iproute2" }
-            }
+            io::ErrorKind::NotFound => crate::command::missing("ip"),
             _ => LabError::io(command())(source),
         })?;
     // `ip` may fail without reading it all; its exit status says so better than EPIPE does.

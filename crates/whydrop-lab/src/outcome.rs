@@ -28,8 +28,11 @@ pub struct Outcome {
     pub ledger_remainder: Option<u64>,
     /// How long it took, namespaces included.
     pub seconds: f64,
-    /// True if nothing was wrong.
+    /// True if it was played and nothing was wrong.
     pub pass: bool,
+    /// Why it could not be played on this machine, if it could not: neither right nor wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// What was wrong, one line each.
     pub failures: Vec<String>,
     /// What the counters that the scenario makes a claim about grew by.
@@ -42,6 +45,31 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// A scenario that this machine cannot play.
+    pub(crate) fn skipped(name: &str, remedied: bool, why: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            remedied,
+            expected: String::new(),
+            got: String::new(),
+            packets_expected: None,
+            packets_got: None,
+            ledger_remainder: None,
+            seconds: 0.0,
+            pass: false,
+            skipped: Some(why),
+            failures: Vec::new(),
+            moved: BTreeMap::new(),
+            traffic: Vec::new(),
+            report: None,
+        }
+    }
+
+    /// True if it was played and something was wrong.
+    pub fn is_wrong(&self) -> bool {
+        !self.pass && self.skipped.is_none()
+    }
+
     /// The scenario's name, and whether it was remedied.
     fn title(&self) -> String {
         if self.remedied { format!("{} + remedy", self.name) } else { self.name.clone() }
@@ -79,7 +107,11 @@ pub fn write_table(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> 
             packets,
             number(outcome.ledger_remainder),
             format!("{:.1}", outcome.seconds),
-            if outcome.pass { "ok" } else { "WRONG" }.into(),
+            match &outcome.skipped {
+                Some(why) => format!("skipped: {why}"),
+                None if outcome.pass => "ok".into(),
+                None => "WRONG".into(),
+            },
         ]);
     }
     let width = |column: usize| {
@@ -92,7 +124,7 @@ pub fn write_table(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> 
         );
         writeln!(out, "{}", line.trim_end())?;
     }
-    for outcome in outcomes.iter().filter(|outcome| !outcome.pass) {
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_wrong()) {
         writeln!(out, "\n{}:", outcome.title())?;
         for failure in &outcome.failures {
             writeln!(out, "  {failure}")?;
@@ -100,7 +132,12 @@ pub fn write_table(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> 
     }
     let right = outcomes.iter().filter(|outcome| outcome.pass).count();
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
-    writeln!(out, "\n{right} of {} right, {seconds:.1} s", outcomes.len())
+    let skipped = outcomes.iter().filter(|outcome| outcome.skipped.is_some()).count();
+    write!(out, "\n{right} of {} right, ", outcomes.len() - skipped)?;
+    if skipped > 0 {
+        write!(out, "{skipped} skipped, ")?;
+    }
+    writeln!(out, "{seconds:.1} s")
 }
 
 #[cfg(test)]
@@ -118,6 +155,7 @@ mod tests {
             ledger_remainder: Some(0),
             seconds: 3.06,
             pass: true,
+            skipped: None,
             failures: Vec::new(),
             moved: BTreeMap::new(),
             traffic: Vec::new(),
@@ -156,6 +194,18 @@ three:
 1 of 3 right, 9.2 s
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_skipped_is_neither_right_nor_wrong() {
+        let skipped = Outcome::skipped("two", false, "this machine has no tbf qdisc".into());
+        assert!(!skipped.pass && !skipped.is_wrong());
+        let mut text = Vec::new();
+        write_table(&[outcome("one"), skipped], &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let told = text.lines().find(|line| line.starts_with("two")).unwrap();
+        assert!(told.ends_with("skipped: this machine has no tbf qdisc"), "{told}");
+        assert!(text.ends_with("\n1 of 1 right, 1 skipped, 3.1 s\n"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod frame;
+
+use frame::Frames;
+
 /// All that one actor needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ActorSpec {
@@ -31,9 +35,16 @@ pub(crate) enum Part {
         /// How.
         serve: Serve,
     },
+    /// Receive datagrams until killed.
+    Receive {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        receive: Receive,
+    },
     /// Make traffic, then say how it went.
     Play {
-        /// Server to talk to; `None` for traffic without one.
+        /// Whom to talk to; `None` for traffic that needs nobody.
         to: Option<SocketAddr>,
         /// What to do.
         play: Play,
@@ -96,6 +107,42 @@ pub(crate) enum Respond {
     Discard,
 }
 
+/// How a UDP server treats its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Receive {
+    /// The only peer it hears, if it is connected to one.
+    pub(crate) peer: Option<SocketAddr>,
+    /// `SO_RCVBUF`, which the kernel doubles; absent for the default.
+    pub(crate) rcvbuf: Option<u32>,
+    /// When it reads.
+    pub(crate) read: Read,
+    /// True if it sends back what it reads.
+    pub(crate) echo: bool,
+    /// From a datagram to its echo: the work a slow server does for it.
+    pub(crate) delay_millis: u64,
+}
+
+/// When a UDP server reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Read {
+    /// As soon as there is something.
+    #[default]
+    All,
+    /// Never.
+    None,
+    /// One datagram every `millis`.
+    Every {
+        /// Pause between two datagrams.
+        millis: u64,
+    },
+    /// Everything there is, every `millis`: a server that stalls.
+    AfterStall {
+        /// Length of a stall.
+        millis: u64,
+    },
+}
+
 /// A piece of traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,12 +159,22 @@ pub(crate) enum Play {
     Handshakes(Handshakes),
     /// SYNs from crafted peers that never answer.
     SynFlood(SynFlood),
+    /// Connections that are opened one after the other and closed again.
+    TcpConnect(TcpConnect),
+    /// Datagrams that ask for no answer.
+    UdpSend(UdpSend),
+    /// Datagrams that are answered.
+    UdpRequest(UdpRequest),
+    /// Echo requests.
+    Ping(Ping),
+    /// Ethernet frames made by hand.
+    Frames(Frames),
 }
 
 impl Play {
-    /// True if it needs a server.
-    pub(crate) fn needs_server(&self) -> bool {
-        !matches!(self, Self::Idle(_))
+    /// True if it needs somebody to talk to.
+    pub(crate) fn needs_target(&self) -> bool {
+        !matches!(self, Self::Idle(_) | Self::Frames(_))
     }
 
     /// True if it crafts its packets; these are IPv4.
@@ -189,6 +246,71 @@ pub(crate) struct SynFlood {
     pub(crate) sources: u8,
 }
 
+/// Connections that are opened one after the other and closed again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct TcpConnect {
+    /// How many.
+    pub(crate) count: u16,
+    /// How long each may take before it is given up and counts as pending.
+    pub(crate) timeout_millis: u64,
+}
+
+/// Datagrams that ask for no answer. Those that the kernel refuses to send count as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct UdpSend {
+    /// How many.
+    pub(crate) count: u32,
+    /// Bytes in each.
+    pub(crate) size: u16,
+    /// Datagrams per second; absent for as fast as can be.
+    pub(crate) rate: Option<u32>,
+    /// First source port; absent for one of the kernel's choice.
+    pub(crate) source_port: Option<u16>,
+    /// How many source ports, each on a socket of its own, take turns.
+    #[serde(default = "one")]
+    pub(crate) sources: u16,
+    /// How many destinations take turns, counted up from the one given.
+    #[serde(default = "one")]
+    pub(crate) destinations: u16,
+    /// True if the sockets are connected, and so hear of ICMP errors.
+    #[serde(default)]
+    pub(crate) connected: bool,
+    /// Time to live or hop limit; absent for the kernel's default.
+    pub(crate) ttl: Option<u8>,
+    /// True to forbid fragmentation whatever the path is known to take.
+    #[serde(default)]
+    pub(crate) dont_fragment: bool,
+}
+
+/// Datagrams that are answered: each on a socket of its own, as a resolver does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct UdpRequest {
+    /// How many.
+    pub(crate) count: u32,
+    /// Bytes in each.
+    pub(crate) size: u16,
+    /// How long the first attempt waits before it closes its socket and a second one, with all the
+    /// patience there is, takes its place; absent if the first one has that patience.
+    pub(crate) give_up_millis: Option<u64>,
+}
+
+/// Echo requests, sent as `ping` does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Ping {
+    /// How many.
+    pub(crate) count: u16,
+    /// From one to the next.
+    pub(crate) every_millis: u64,
+}
+
+fn one() -> u16 {
+    1
+}
+
 /// What an actor says, one JSON value per line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -203,7 +325,7 @@ pub(crate) enum Message {
     Failed(String),
 }
 
-/// How traffic went, counted in connections (crafted SYNs for a flood).
+/// How traffic went, counted in connections, datagrams, echoes or frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Those that got what they wanted.

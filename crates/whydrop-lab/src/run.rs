@@ -24,7 +24,7 @@ pub struct Runner {
 }
 
 /// What a scenario did, with nobody watching.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Provoked {
     /// What the counters that the scenario makes a claim about grew by.
     pub moved: BTreeMap<String, u64>,
@@ -32,6 +32,8 @@ pub struct Provoked {
     pub traffic: Vec<Tally>,
     /// Where the scenario did not do what it claims to; empty if all is well.
     pub failures: Vec<String>,
+    /// Why it could not be played on this machine, if it could not; then nothing else is told.
+    pub skipped: Option<String>,
 }
 
 impl Runner {
@@ -47,13 +49,18 @@ impl Runner {
     /// Plays a scenario, with its remedy applied or not, while the program diagnoses it, and
     /// compares.
     ///
-    /// A wrong or missing diagnosis gives an outcome that did not pass; an error says that the
-    /// scenario itself could not be played.
+    /// A wrong or missing diagnosis gives an outcome that did not pass, a machine that lacks what the
+    /// scenario needs one that says so; an error says that the scenario itself failed.
     pub fn run(&self, name: &str, with_remedy: bool) -> Result<Outcome, LabError> {
         let start = Instant::now();
         let scenario = prepare(name, with_remedy)?;
         let tag = Tag::new()?;
-        let mut stage = Stage::set(&scenario, &tag, &self.program, &self.stop)?;
+        let mut stage = match Stage::set(&scenario, &tag, &self.program, &self.stop) {
+            Err(error) if error.means_skipped() => {
+                return Ok(Outcome::skipped(name, with_remedy, error.to_string()));
+            }
+            stage => stage?,
+        };
         let (truth, answer) = match self.observe(&mut stage, &scenario, &tag) {
             Ok((truth, answer)) => (truth, answer),
             Err(LabError::Diagnosis(why)) => {
@@ -80,6 +87,7 @@ impl Runner {
             ledger_remainder,
             seconds: start.elapsed().as_secs_f64(),
             pass,
+            skipped: None,
             failures,
             moved: named(&truth.played.moved),
             traffic: truth.played.traffic,
@@ -91,14 +99,20 @@ impl Runner {
     /// what it claims to.
     pub fn provoke(&self, name: &str, with_remedy: bool) -> Result<Provoked, LabError> {
         let scenario = prepare(name, with_remedy)?;
-        let mut stage = Stage::set(&scenario, &Tag::new()?, &self.program, &self.stop)?;
+        let mut stage = match Stage::set(&scenario, &Tag::new()?, &self.program, &self.stop) {
+            Err(error) if error.means_skipped() => {
+                return Ok(Provoked { skipped: Some(error.to_string()), ..Provoked::default() });
+            }
+            stage => stage?,
+        };
         let before = stage.read()?;
         let traffic = stage.play()?;
-        let moved = counters::growth(&before, &stage.settle()?);
+        let moved = counters::growth(&before, &stage.settle(&before)?);
         let at_most = moved.clone();
         let truth = truth(&stage, &scenario, Played { moved, at_most, traffic })?;
         let failures = truth.unproved();
-        Ok(Provoked { moved: named(&truth.played.moved), traffic: truth.played.traffic, failures })
+        let moved = named(&truth.played.moved);
+        Ok(Provoked { moved, traffic: truth.played.traffic, failures, skipped: None })
     }
 
     fn observe<'s>(
@@ -112,7 +126,7 @@ impl Runner {
         let names = namespaces.values().filter_map(|netns| netns.name.as_deref());
         let diagnosis = Diagnosis::start(&self.program, names, tag.ready_file(), &self.stop)?;
         let traffic = stage.play()?;
-        let after = stage.settle()?;
+        let after = stage.settle(&before)?;
         let answer = diagnosis.finish(&self.stop)?;
         // The program read its counters for the last time between these two readings. As a rule they
         // are equal, and then there is but one right number.

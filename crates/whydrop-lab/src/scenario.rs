@@ -1,21 +1,28 @@
 //! A scenario: one file that says what to build, what to do in it, and what a right diagnosis says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use whydrop_model::{Class, Verdict};
 
 use crate::LabError;
-use crate::counters::{CounterName, Term};
-use crate::part::{Accept, Play, Respond, Serve};
+use crate::command::Line;
+use crate::counters::{CounterName, Sent, Term};
+use crate::part::{Accept, Play, Read, Respond, Serve, Tally};
 use crate::topology::Topology;
 
 mod catalog;
 mod check;
+mod listener;
+mod remedy;
+mod target;
 
 pub(crate) use catalog::find;
-pub use catalog::{ScenarioInfo, list};
+pub use catalog::{ScenarioInfo, list, planned};
+pub(crate) use listener::{Listener, UdpServer};
+use remedy::Remedy;
+use target::Target;
 
 /// Sysctls by role and name.
 type Sysctls = BTreeMap<String, BTreeMap<String, Setting>>;
@@ -36,15 +43,26 @@ pub(crate) struct Scenario {
     /// True if servers and clients speak IPv6.
     #[serde(default)]
     pub(crate) ipv6: bool,
-    /// Set before the servers start.
+    /// What the machine must have beyond namespaces, veth and the programs that the lines run.
+    #[serde(default)]
+    pub(crate) needs: Vec<Need>,
+    /// Set before anything else.
     #[serde(default)]
     pub(crate) sysctl: Sysctls,
+    /// Carried out before the servers start, in this order.
+    #[serde(default)]
+    pub(crate) setup: Vec<Lines>,
     /// Set once the servers listen.
     #[serde(default)]
     pub(crate) sysctl_after_listen: Sysctls,
     #[serde(default)]
     pub(crate) server: Vec<Server>,
-    /// Played all at once.
+    #[serde(default)]
+    pub(crate) udp_server: Vec<UdpServer>,
+    /// Carried out while the diagnosis watches.
+    #[serde(default)]
+    pub(crate) during: Vec<Lines>,
+    /// That of an act is played all at once, act after act.
     pub(crate) traffic: Vec<Traffic>,
     /// Proof that the scenario does what it says: what these counters must grow by.
     #[serde(default)]
@@ -59,6 +77,39 @@ pub(crate) struct Scenario {
     pub(crate) remedy: Option<Remedy>,
 }
 
+/// Command lines for a namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Lines {
+    pub(crate) role: String,
+    /// Act that they open, before its traffic; only for `during`.
+    #[serde(default)]
+    pub(crate) act: u8,
+    pub(crate) run: Vec<Line>,
+    /// What must be so before the play goes on.
+    pub(crate) until: Option<Until>,
+}
+
+/// A line that says something at last: the kernel does some things in its own time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Until {
+    pub(crate) line: Line,
+    /// What its output must contain.
+    pub(crate) says: String,
+}
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Need {
+    /// What it is, as people call it.
+    pub(crate) what: String,
+    /// A line that succeeds in an empty namespace where it exists.
+    #[serde(rename = "try")]
+    pub(crate) attempt: Line,
+}
+
 /// A TCP server.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -68,6 +119,8 @@ pub(crate) struct Server {
     /// Where it runs.
     pub(crate) role: String,
     pub(crate) port: u16,
+    /// Address to listen on; absent for the role's own.
+    pub(crate) bind: Option<IpAddr>,
     pub(crate) backlog: u16,
     #[serde(default)]
     pub(crate) accept: Accept,
@@ -93,10 +146,16 @@ impl Server {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Traffic {
+    /// Name by which others refer to it.
+    pub(crate) name: Option<String>,
     /// Role it comes from.
     pub(crate) from: String,
     /// Name of the server it goes to.
     pub(crate) to: Option<String>,
+    /// Where it goes if not to a server's address.
+    pub(crate) at: Option<Target>,
+    #[serde(default)]
+    pub(crate) act: u8,
     pub(crate) play: Play,
 }
 
@@ -154,93 +213,87 @@ pub(crate) struct Expectation {
     pub(crate) netns: String,
     /// Server whose socket and process the site must name.
     pub(crate) server: Option<String>,
-    /// Counters whose growth, summed, is the number of packets; none means zero.
+    /// Device that the site must name.
+    pub(crate) device: Option<String>,
+    /// What the site's object must contain.
+    pub(crate) object: Option<String>,
+    /// What the number of packets is summed up from; none means zero.
     #[serde(default)]
     pub(crate) packets_from: Vec<Term>,
-}
-
-/// What makes the same traffic pass.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Remedy {
-    #[serde(default)]
-    pub(crate) sysctl: Sysctls,
-    /// Changes by name of the server.
-    #[serde(default)]
-    pub(crate) server: BTreeMap<String, Change>,
-    /// What these counters must then grow by.
-    #[serde(default)]
-    pub(crate) counters: BTreeMap<CounterName, Amount>,
-}
-
-/// A change to a server; what is absent stays.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Change {
-    pub(crate) backlog: Option<u16>,
-    pub(crate) accept: Option<Accept>,
-    pub(crate) relisten: Option<bool>,
-    pub(crate) stopped: Option<bool>,
 }
 
 impl Scenario {
     /// Reads and checks a scenario file.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, LabError> {
         let wrong = |message: String| LabError::Scenario { name: name.to_owned(), message };
-        let mut scenario: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let resolved = catalog::resolved(text).map_err(wrong)?;
+        // Read from the text if it says everything itself: errors then show the line.
+        let read = match resolved {
+            Some(table) => table.try_into(),
+            None => toml::from_str(text),
+        };
+        let mut scenario: Self = read.map_err(|error| wrong(error.to_string()))?;
         name.clone_into(&mut scenario.name);
         scenario.check().map_err(wrong)?;
         Ok(scenario)
     }
 
-    /// The same scenario with its remedy applied: it expects nothing but a clean verdict.
-    pub(crate) fn remedied(mut self) -> Result<Self, LabError> {
-        let Some(remedy) = self.remedy.take() else { return Err(LabError::NoRemedy(self.name)) };
-        for (role, settings) in remedy.sysctl {
-            self.sysctl.entry(role).or_default().extend(settings);
+    /// What the machine must have: what the file says, and what follows from the rest of it.
+    pub(crate) fn all_needs(&self) -> Result<Vec<Need>, LabError> {
+        let lines = self.setup.iter().chain(&self.during).flat_map(|lines| &lines.run);
+        let implied = [
+            (self.ipv6, "IPv6", "ip -6 addr add fd00::1/128 dev lo"),
+            (self.topology == Topology::Bridge, "bridge device", "ip link add br0 type bridge"),
+            (
+                lines.into_iter().any(|it| it.program() == "nft"),
+                "nf_tables",
+                "nft add table inet t",
+            ),
+        ];
+        let mut needs = Vec::new();
+        for (_, what, attempt) in implied.into_iter().filter(|(needed, ..)| *needed) {
+            let attempt = Line::try_from(attempt.to_owned())
+                .map_err(|message| LabError::Scenario { name: self.name.clone(), message })?;
+            needs.push(Need { what: what.to_owned(), attempt });
         }
-        for server in &mut self.server {
-            let Some(change) = remedy.server.get(&server.name) else { continue };
-            server.backlog = change.backlog.unwrap_or(server.backlog);
-            server.accept = change.accept.unwrap_or(server.accept);
-            server.relisten = change.relisten.unwrap_or(server.relisten);
-            server.stopped = change.stopped.unwrap_or(server.stopped);
-        }
-        // What was lost before must no longer be.
-        let gone = self.expect.drain(..).flat_map(|expectation| {
-            self.quiet.push(expectation.cause);
-            expectation.packets_from
-        });
-        self.counters = gone.map(|term| (term.counter, Amount::Exactly(0))).collect();
-        self.counters.extend(remedy.counters);
-        self.healthy = true;
-        Ok(self)
+        needs.extend(self.needs.iter().cloned());
+        Ok(needs)
     }
 
-    /// The server of this name.
-    pub(crate) fn server(&self, name: &str) -> Option<&Server> {
-        self.server.iter().find(|server| server.name == name)
+    /// The acts of the play, in order.
+    pub(crate) fn acts(&self) -> BTreeSet<u8> {
+        let traffic = self.traffic.iter().map(|traffic| traffic.act);
+        traffic.chain(self.during.iter().map(|lines| lines.act)).collect()
     }
 
-    /// Where a server listens.
-    pub(crate) fn address(&self, server: &Server) -> Option<SocketAddr> {
-        let address = self.topology.address(&server.role, self.ipv6)?;
-        Some(SocketAddr::new(address, server.port))
+    /// Where a piece of traffic goes; `None` if it needs nobody to talk to.
+    pub(crate) fn target(&self, traffic: &Traffic) -> Option<SocketAddr> {
+        match (&traffic.to, &traffic.at) {
+            (Some(server), _) => self.listener(server)?.reached_at(self),
+            (None, Some(target)) => target.address(self.topology, self.ipv6),
+            (None, None) => None,
+        }
+    }
+
+    /// What traffic sent by its own count, by its name.
+    pub(crate) fn sent<'s>(&'s self, tallies: &[Tally]) -> Sent<'s> {
+        let named = self.traffic.iter().zip(tallies);
+        named.filter_map(|(traffic, tally)| Some((traffic.name.as_deref()?, tally.done))).collect()
     }
 
     /// The counters that the scenario makes a claim about.
     pub(crate) fn watched(&self) -> BTreeSet<CounterName> {
         let terms = self.expect.iter().flat_map(|expectation| &expectation.packets_from);
-        let mut watched: BTreeSet<_> = terms.map(|term| term.counter.clone()).collect();
+        let mut watched: BTreeSet<_> = terms.filter_map(Term::counter).cloned().collect();
         watched.extend(self.counters.keys().cloned());
         watched
     }
 
     /// Counters that move as long as the traffic does.
     pub(crate) fn pulse(&self) -> BTreeSet<CounterName> {
-        let segments =
-            |role: &&str| CounterName { role: (*role).into(), name: "Tcp.InSegs".into() };
-        self.topology.roles().iter().map(segments).collect()
+        let counter = |role: &str, name: &str| CounterName { role: role.into(), name: name.into() };
+        let roles = self.topology.roles().iter();
+        roles.flat_map(|role| ["Tcp.InSegs", "Ip.InReceives"].map(|it| counter(role, it))).collect()
     }
 
     /// The verdict that follows from the classes of what is expected.

@@ -11,9 +11,9 @@ use whydrop_model::{NetnsRef, ProcessRef};
 use crate::LabError;
 use crate::cast::Actor;
 use crate::counters::{self, CounterName, Values};
-use crate::netns::Tag;
+use crate::netns::{Netns, Tag};
 use crate::part::{ActorSpec, Message, Part, Tally};
-use crate::scenario::{Scenario, Server, Traffic};
+use crate::scenario::{Amount, Lines, Listener, Need, Scenario, Traffic, Until};
 use crate::topology::Lan;
 use crate::wait::Stop;
 
@@ -21,6 +21,11 @@ use crate::wait::Stop;
 const TRAFFIC_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for the counters to stand still.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for what command lines bring about: linkwatch may take a second.
+const LINES_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for what the scenario claims to come true: the slowest is a neighbour that does not
+/// answer, given up after three seconds.
+const CLAIM_LIMIT: Duration = Duration::from_secs(8);
 /// How long they must have stood still.
 const STILL: Duration = Duration::from_millis(250);
 
@@ -44,17 +49,21 @@ impl<'a> Stage<'a> {
         program: &'a Path,
         stop: &'a Stop,
     ) -> Result<Self, LabError> {
+        check_needs(&scenario.all_needs()?, tag)?;
         let lan = scenario.topology.build(tag, scenario.ipv6, stop)?;
         for (role, settings) in &scenario.sysctl {
             for (name, value) in settings {
                 lan.get(role)?.set_sysctl(name, &value.text())?;
             }
         }
+        for lines in &scenario.setup {
+            run(&lan, lines, stop)?;
+        }
         let watched = scenario.watched();
         let (clients, servers) = (Vec::new(), Vec::new());
         let mut stage = Self { clients, servers, lan, scenario, watched, program, stop };
-        for server in &scenario.server {
-            let actor = stage.serve(server)?;
+        for listener in scenario.listeners() {
+            let actor = stage.serve(&listener)?;
             stage.servers.push(actor);
         }
         for (role, settings) in &scenario.sysctl_after_listen {
@@ -62,24 +71,23 @@ impl<'a> Stage<'a> {
                 stage.lan.get(role)?.set_sysctl(name, &value.text())?;
             }
         }
-        for (server, actor) in scenario.server.iter().zip(&mut stage.servers) {
-            if server.relisten {
+        for (listener, actor) in scenario.listeners().zip(&mut stage.servers) {
+            if listener.relisten {
                 actor.relisten(stop)?;
             }
-            if server.stopped {
+            if listener.stopped {
                 actor.suspend(stop)?;
             }
         }
         Ok(stage)
     }
 
-    fn serve(&self, server: &Server) -> Result<Actor, LabError> {
-        let address = self.scenario.address(server).ok_or_else(|| LabError::Scenario {
+    fn serve(&self, listener: &Listener<'_>) -> Result<Actor, LabError> {
+        let part = self.scenario.part(listener).ok_or_else(|| LabError::Scenario {
             name: self.scenario.name.clone(),
-            message: format!("role `{}` has no address", server.role),
+            message: format!("role `{}` has no address", listener.role),
         })?;
-        let part = Part::Serve { address, serve: server.serve() };
-        let actor = self.start(&server.role, &server.name, part)?;
+        let actor = self.start(listener.role, listener.name, part)?;
         actor.wait_ready(self.stop)?;
         Ok(actor)
     }
@@ -90,20 +98,32 @@ impl<'a> Stage<'a> {
         Actor::start(self.program, &spec)
     }
 
-    /// Plays all traffic, and says how each piece went, in the order of the scenario.
+    /// Plays act after act, and says how each piece of traffic went, in the order of the scenario.
     pub(crate) fn play(&mut self) -> Result<Vec<Tally>, LabError> {
-        let actor = |Traffic { from, to, play }: &Traffic| {
-            let to = to.as_ref().and_then(|server| self.scenario.server(server));
-            let to = to.and_then(|server| self.scenario.address(server));
-            self.start(from, "lab-traffic", Part::Play { to, play: play.clone() })
-        };
-        let clients = self.scenario.traffic.iter().map(actor).collect::<Result<_, _>>()?;
-        self.clients = clients;
-        let tally = |message: &Message| match message {
-            Message::Done(tally) => Some(*tally),
-            _ => None,
-        };
-        self.clients.iter().map(|actor| actor.hear(self.stop, TRAFFIC_LIMIT, tally)).collect()
+        let scenario = self.scenario;
+        let mut tallies = vec![Tally::default(); scenario.traffic.len()];
+        for act in scenario.acts() {
+            for lines in scenario.during.iter().filter(|lines| lines.act == act) {
+                run(&self.lan, lines, self.stop)?;
+            }
+            let mut clients = Vec::new();
+            for (number, traffic) in scenario.traffic.iter().enumerate() {
+                if traffic.act == act {
+                    clients.push((number, self.client(traffic)?));
+                }
+            }
+            for (number, actor) in clients {
+                tallies[number] = actor.hear(self.stop, TRAFFIC_LIMIT, tally)?;
+                self.clients.push(actor);
+            }
+        }
+        Ok(tallies)
+    }
+
+    fn client(&self, traffic: &Traffic) -> Result<Actor, LabError> {
+        let Traffic { from, play, .. } = traffic;
+        let part = Part::Play { to: self.scenario.target(traffic), play: play.clone() };
+        self.start(from, "lab-traffic", part)
     }
 
     /// The counters that the scenario makes a claim about, now.
@@ -111,8 +131,20 @@ impl<'a> Stage<'a> {
         counters::read(&self.lan, &self.watched)
     }
 
-    /// The counters once they, and the traffic, stand still.
-    pub(crate) fn settle(&self) -> Result<Values, LabError> {
+    /// The counters once they have grown `from` by what the scenario claims, and they and the traffic
+    /// stand still. What has not come true by then never will; that is for others to judge.
+    pub(crate) fn settle(&self, from: &Values) -> Result<Values, LabError> {
+        let come_true = || {
+            let grew = counters::growth(from, &self.read()?);
+            let holds = |(counter, amount): (&CounterName, &Amount)| {
+                amount.holds(grew.get(counter).copied().unwrap_or(0))
+            };
+            Ok(self.scenario.counters.iter().all(holds).then_some(()))
+        };
+        match self.stop.until(CLAIM_LIMIT, "the claims to come true", come_true) {
+            Err(LabError::TimedOut { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
         let all = &self.watched | &self.scenario.pulse();
         let mut last = counters::read(&self.lan, &all)?;
         let mut since = Instant::now();
@@ -139,12 +171,46 @@ impl<'a> Stage<'a> {
 
     /// The process behind each server.
     pub(crate) fn processes(&self) -> BTreeMap<&'a str, ProcessRef> {
-        let servers = self.scenario.server.iter().zip(&self.servers);
+        let servers = self.scenario.listeners().zip(&self.servers);
         servers
-            .map(|(server, actor)| {
-                let process = ProcessRef { pid: actor.pid(), comm: server.name.clone() };
-                (server.name.as_str(), process)
+            .map(|(listener, actor)| {
+                let process = ProcessRef { pid: actor.pid(), comm: listener.name.to_owned() };
+                (listener.name, process)
             })
             .collect()
     }
+}
+
+fn tally(message: &Message) -> Option<Tally> {
+    match message {
+        Message::Done(tally) => Some(*tally),
+        _ => None,
+    }
+}
+
+fn run(lan: &Lan, lines: &Lines, stop: &Stop) -> Result<(), LabError> {
+    let netns = lan.get(&lines.role)?;
+    lines.run.iter().try_for_each(|line| line.run(netns).map(|_| ()))?;
+    let Some(Until { line, says }) = &lines.until else { return Ok(()) };
+    let what = format!("`{says}` in {}", lines.role);
+    stop.until(LINES_LIMIT, &what, || Ok(line.run(netns)?.contains(says).then_some(())))
+}
+
+/// An error that says what this machine lacks, found out in a namespace of its own.
+fn check_needs(needs: &[Need], tag: &Tag) -> Result<(), LabError> {
+    if needs.is_empty() {
+        return Ok(());
+    }
+    let netns = Netns::create(tag.netns("needs"))?;
+    netns.ip("link set lo up")?;
+    for Need { what, attempt } in needs {
+        match attempt.run(&netns) {
+            Ok(_) => {}
+            Err(LabError::Command { message, .. }) => {
+                return Err(LabError::Lacking { what: what.clone(), why: message });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! Addresses are private and exist only inside the namespaces.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +12,10 @@ use serde::Deserialize;
 use crate::LabError;
 use crate::netns::{Netns, Tag};
 use crate::wait::Stop;
+
+mod plan;
+
+use plan::{End, Plan};
 
 /// Longest wait for a new device to come up; linkwatch may take a second.
 const UP_LIMIT: Duration = Duration::from_secs(5);
@@ -26,53 +30,22 @@ pub(crate) const CRAFTED_NET: [u8; 3] = [10, 99, 77];
 pub(crate) enum Topology {
     /// Two hosts on one wire: `a`, where clients are, and `b`, where servers are.
     Pair,
+    /// The same with a second wire between them: `veth1` on either side.
+    PairTwoLinks,
+    /// `a` and `b`, each behind a device of the router `r`: `va` and `vb`.
+    Router,
+    /// `a`, `b` and `c` behind the ports `pa`, `pb` and `pc` of the bridge `br0` in `r`. The hosts
+    /// know each other's MAC addresses and need not ask.
+    Bridge,
 }
-
-/// One end of a wire (a veth pair).
-struct End {
-    role: &'static str,
-    device: &'static str,
-    mac: &'static str,
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-}
-
-struct Plan {
-    roles: &'static [&'static str],
-    wires: &'static [(End, End)],
-    /// Role and `ip` line, carried out once the wires are up.
-    lines: &'static [(&'static str, &'static str)],
-}
-
-const PAIR: Plan = Plan {
-    roles: &["a", "b"],
-    wires: &[(
-        End {
-            role: "a",
-            device: "veth0",
-            mac: "02:00:00:00:00:0a",
-            v4: Ipv4Addr::new(10, 99, 0, 1),
-            v6: Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1),
-        },
-        End {
-            role: "b",
-            device: "veth0",
-            mac: "02:00:00:00:00:0b",
-            v4: Ipv4Addr::new(10, 99, 0, 2),
-            v6: Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2),
-        },
-    )],
-    // The crafted peers live behind a neighbour that b need not ask for.
-    lines: &[
-        ("b", "neigh add 10.99.0.77 lladdr 02:00:00:00:00:4d dev veth0 nud permanent"),
-        ("b", "route add 10.99.77.0/24 via 10.99.0.77"),
-    ],
-};
 
 impl Topology {
     fn plan(self) -> &'static Plan {
         match self {
-            Self::Pair => &PAIR,
+            Self::Pair => &plan::PAIR,
+            Self::PairTwoLinks => &plan::PAIR_TWO_LINKS,
+            Self::Router => &plan::ROUTER,
+            Self::Bridge => &plan::BRIDGE,
         }
     }
 
@@ -81,11 +54,12 @@ impl Topology {
         self.plan().roles
     }
 
-    /// The address of a role; `None` for a role without a wire.
+    /// The first address of a role; `None` for a role without one.
     pub(crate) fn address(self, role: &str, ipv6: bool) -> Option<IpAddr> {
         let wires = self.plan().wires.iter();
-        let end = wires.flat_map(|(left, right)| [left, right]).find(|end| end.role == role)?;
-        Some(if ipv6 { end.v6.into() } else { end.v4.into() })
+        let mut ends = wires.flat_map(|(left, right)| [left, right]).filter(|end| end.role == role);
+        let (v4, v6) = ends.find_map(|end| end.addresses)?;
+        Some(if ipv6 { v6.into() } else { v4.into() })
     }
 
     /// Makes the namespaces, with devices up and addresses set. Without `ipv6` there is no trace of
@@ -103,7 +77,10 @@ impl Topology {
             batch.push('\n');
         };
         for &role in plan.roles {
-            if !ipv6 {
+            if ipv6 {
+                // A router asks for no neighbour before its own link-local address was probed.
+                lan.get(role)?.set_sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+            } else {
                 lan.disable_ipv6(role)?;
             }
             line(role, "link set lo up".into());
@@ -114,19 +91,28 @@ impl Topology {
             let netns = lan.get(right.role)?.name();
             let wire = format!("address {mac} type veth peer name {peer} netns {netns}");
             lan.get(left.role)?.ip(&format!("link add {device} {wire}"))?;
-            for End { role, device, v4, v6, .. } in [left, right] {
-                line(role, format!("addr add {v4}/24 dev {device}"));
-                if ipv6 {
-                    line(role, format!("addr add {v6}/64 dev {device} nodad"));
+            for End { role, device, addresses, .. } in [left, right] {
+                if let Some((v4, v6)) = addresses {
+                    line(role, format!("addr add {v4}/24 dev {device}"));
+                    if ipv6 {
+                        line(role, format!("addr add {v6}/64 dev {device} nodad"));
+                    }
                 }
                 line(role, format!("link set {device} up"));
             }
         }
-        for &(role, text) in plan.lines {
+        let lines6 = if ipv6 { plan.lines6 } else { &[] };
+        for &(role, text) in plan.lines.iter().chain(lines6) {
             line(role, text.to_owned());
         }
         for (role, batch) in &batches {
             lan.get(role)?.ip(batch)?;
+        }
+        for &role in plan.forwarding {
+            lan.get(role)?.set_sysctl("net.ipv4.ip_forward", "1")?;
+            if ipv6 {
+                lan.get(role)?.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
+            }
         }
         for End { role, device, .. } in plan.wires.iter().flat_map(|(left, right)| [left, right]) {
             let netns = lan.get(role)?;
@@ -182,14 +168,18 @@ mod tests {
         assert_eq!(Topology::Pair.address("b", false).unwrap().to_string(), "10.99.0.2");
         assert_eq!(Topology::Pair.address("a", true).unwrap().to_string(), "fd99::1");
         assert_eq!(Topology::Pair.address("r", false), None);
+        assert_eq!(Topology::Bridge.address("r", false), None);
+        assert_eq!(Topology::Router.address("r", false).unwrap().to_string(), "10.99.1.254");
     }
 
     #[test]
     fn every_wire_and_line_names_a_role_of_its_plan() {
-        for topology in [Topology::Pair] {
+        use Topology::{Bridge, Pair, PairTwoLinks, Router};
+        for topology in [Pair, PairTwoLinks, Router, Bridge] {
             let plan = topology.plan();
             let ends = plan.wires.iter().flat_map(|(left, right)| [left.role, right.role]);
-            for role in ends.chain(plan.lines.iter().map(|(role, _)| *role)) {
+            let lines = plan.lines.iter().chain(plan.lines6).map(|(role, _)| *role);
+            for role in ends.chain(lines).chain(plan.forwarding.iter().copied()) {
                 assert!(plan.roles.contains(&role), "{role}");
             }
         }

@@ -1,6 +1,8 @@
 //! Plays the part of the program in this crate's tests: the real one is built on this crate.
 //!
-//! `lab-actor` is the real thing. `run NAME` plays a scenario, for tests that kill it. `diagnose`
+//! `lab-actor` is the real thing. `run NAME` plays a scenario, for tests that kill it, or
+//! `run NAME PROGRAM` with the real program, for people who write rules; `provoke NAME`
+//! plays one with nobody watching and prints what moved, for people who write one. `diagnose`
 //! knows one cause and reports it truthfully, or with the one flaw that its own name (`argv[0]`)
 //! asks for.
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match command.to_str() {
         Some("lab-actor") => return actor_main(&rest),
         Some("run") => run(&rest),
+        Some("provoke") => provoke(&rest),
         Some("diagnose") => diagnose(flaw, &rest),
         _ => Err("no such command".into()),
     };
@@ -43,13 +46,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays a scenario with itself as the program.
+/// Plays a scenario, planned or not, with itself as the program, or with another.
 fn run(arguments: &[OsString]) -> Outcome<u8> {
-    let [name] = arguments else { return Err("run NAME".into()) };
+    let (name, program) = match arguments {
+        [name] => (name, env::current_exe()?),
+        [name, program] => (name, program.into()),
+        _ => return Err("run NAME [PROGRAM]".into()),
+    };
     let name = name.to_str().ok_or("a name is text")?;
-    let outcome = Runner::new(env::current_exe()?)?.run(name, false)?;
+    let outcome = Runner::new(program)?.run(name, false)?;
     write_json(&[outcome], &mut io::stdout())?;
     Ok(0)
+}
+
+/// Plays a scenario with nobody watching, and prints what moved.
+fn provoke(arguments: &[OsString]) -> Outcome<u8> {
+    let (name, remedy) = match arguments {
+        [name] => (name, false),
+        [name, option] if option == "--remedy" => (name, true),
+        _ => return Err("provoke NAME [--remedy]".into()),
+    };
+    let name = name.to_str().ok_or("a name is text")?;
+    let provoked = Runner::new(env::current_exe()?)?.provoke(name, remedy)?;
+    serde_json::to_writer(io::stdout(), &provoked)?;
+    Ok(u8::from(!provoked.failures.is_empty()))
 }
 
 fn diagnose(flaw: &str, arguments: &[OsString]) -> Outcome<u8> {

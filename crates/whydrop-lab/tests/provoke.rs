@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 
-use whydrop_lab::{LabError, Runner, list};
+use whydrop_lab::{Provoked, Runner, list, planned};
 
 /// Scenarios mostly wait; this many side by side also shows that they do not disturb each other.
 const SIDE_BY_SIDE: usize = 4;
@@ -17,8 +17,11 @@ fn every_scenario_does_what_it_claims() {
         return;
     }
     let runner = Runner::new(PathBuf::from(env!("CARGO_BIN_EXE_whydrop-lab-standin"))).unwrap();
-    let names = list().unwrap().into_iter().map(|info| info.name);
-    let jobs = names.flat_map(|name| [(name.clone(), false), (name, true)]).collect::<Vec<_>>();
+    let infos = [list().unwrap(), planned().unwrap()].concat();
+    let both = infos
+        .into_iter()
+        .flat_map(|it| [Some((it.name.clone(), false)), it.remedy.then_some((it.name, true))]);
+    let jobs: Vec<_> = both.flatten().collect();
     let jobs = Mutex::new(jobs);
     let wrong = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -27,8 +30,11 @@ fn every_scenario_does_what_it_claims() {
                 loop {
                     let Some((name, remedy)) = jobs.lock().unwrap().pop() else { break };
                     let wrongs = match runner.provoke(&name, remedy) {
+                        Ok(Provoked { skipped: Some(why), .. }) => {
+                            eprintln!("skipped: {name}: {why}");
+                            Vec::new()
+                        }
                         Ok(provoked) => provoked.failures,
-                        Err(LabError::NoRemedy(_)) => Vec::new(),
                         Err(error) => vec![error.to_string()],
                     };
                     let told = wrongs.into_iter().map(|why| format!("{name}, {remedy}: {why}"));

@@ -201,6 +201,18 @@ pub struct Exemplar {
     pub stack: Vec<CallSite>,
 }
 
+impl Exemplar {
+    /// True if this packet is one of those that the total counts.
+    #[must_use]
+    pub fn is_of(&self, total: &DropTotal) -> bool {
+        self.reason == total.reason
+            && Some(&self.site) == total.site.as_ref()
+            && self.netns == total.netns
+            && self.ifindex == total.ifindex
+            && self.l3 == total.l3
+    }
+}
+
 /// The IP flow of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {

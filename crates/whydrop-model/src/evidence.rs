@@ -1,8 +1,13 @@
 //! All that a diagnosis may use.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{DropTotal, Flow, Namespace, SoftnetCpu, TracerEvidence};
+use crate::{
+    Cgroup, CpuSide, DropTotal, EventEvidence, Flow, Namespace, NeighbourTable, ProtocolMemory,
+    SoftnetCpu, TracerEvidence,
+};
 
 /// Version of the evidence document that this release writes.
 pub const EVIDENCE_SCHEMA: &str = "whydrop.evidence/1";
@@ -21,8 +26,23 @@ pub struct Evidence {
     pub scope: Scope,
     /// What the tracer saw.
     pub tracer: TracerEvidence,
+    /// What tracepoints other than `skb:kfree_skb` said.
+    #[serde(default)]
+    pub events: EventEvidence,
     /// Per-CPU receive backlog; empty if unreadable.
     pub softnet: Vec<SoftnetCpu>,
+    /// What the CPUs were busy with.
+    #[serde(default)]
+    pub cpu_side: CpuSide,
+    /// Memory of all TCP and all UDP sockets of the host; empty if unreadable.
+    #[serde(default)]
+    pub protocol_memory: Vec<ProtocolMemory>,
+    /// Control groups of the owners of sockets in trouble, and the parents of those.
+    #[serde(default)]
+    pub cgroups: Vec<Cgroup>,
+    /// Neighbour tables, which serve all namespaces; empty if unreadable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbour_tables: Vec<NeighbourTable>,
     /// Namespaces, the own one first, then by inode.
     pub namespaces: Vec<Namespace>,
     /// What could not be examined, and why.
@@ -44,13 +64,7 @@ impl Evidence {
             .tracer
             .exemplars
             .iter()
-            .filter(|one| {
-                one.reason == total.reason
-                    && Some(&one.site) == total.site.as_ref()
-                    && one.netns == total.netns
-                    && one.ifindex == total.ifindex
-                    && one.l3 == total.l3
-            })
+            .filter(|one| one.is_of(total))
             .filter_map(|one| one.flow.as_ref())
             .peekable();
         flows.peek().is_some() && flows.all(all)
@@ -82,6 +96,14 @@ pub struct ObservedWindow {
     /// True if it was ended by a signal before the time asked for.
     #[serde(default)]
     pub interrupted: bool,
+}
+
+impl ObservedWindow {
+    /// Its length; zero if `seconds` makes no sense.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds).unwrap_or_default()
+    }
 }
 
 /// What was asked for.

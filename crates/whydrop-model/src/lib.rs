@@ -6,22 +6,43 @@
 //!
 //! `probe` and `collect` fill [`Evidence`], `diagnose` turns it into a [`Report`], `show` writes it.
 
+mod cgroup;
 mod counters;
+mod cpu;
 mod drops;
+mod events;
 mod evidence;
+mod link;
 mod listener;
 mod namespace;
+mod neighbour;
+mod netfilter;
+mod qdisc;
 mod report;
+mod route;
+mod socket;
 
+pub use cgroup::{Cgroup, OpenFiles, Pod};
 pub use counters::{Counters, Pair};
+pub use cpu::{Cpu, CpuSide, Interrupt};
 pub use drops::{
     Attach, CallSite, DropTotal, Endpoint, Exemplar, Flow, Marks, SocketRef, TracerEvidence,
 };
+pub use events::{EventEvidence, EventExemplar, EventTotal};
 pub use evidence::{EVIDENCE_SCHEMA, Evidence, Host, NotChecked, ObservedWindow, Scope};
+pub use link::{Bridge, BridgePort, Driver, Link, LowerLink, QueueSteering, Vlan, Xdp};
 pub use listener::{Listener, Process, QueueStep};
-pub use namespace::{Link, Namespace, Presence, SoftnetCpu};
+pub use namespace::{Namespace, Presence, SoftnetCpu};
+pub use neighbour::{Neighbour, NeighbourCount, NeighbourTable, Neighbours};
+pub use netfilter::{Chain, Hook, Netfilter, PacketQueue, Rule, RuleVerdict};
+pub use qdisc::{Filter, FilterAction, FilterProgram, Mirred, Qdisc, TcHandle};
 pub use report::{
     Class, Confidence, EvidenceItem, EvidenceKind, EvidenceValue, Finding, HostFacts, LayerState,
     LayerVerdict, Ledger, LedgerEntry, NetnsRef, ProcessRef, REPORT_SCHEMA, Remedy, Report,
     ReportWindow, Severity, Site, TracerFacts, Verdict,
+};
+pub use route::{PolicyRule, Route, Routes};
+pub use socket::{
+    PacketRing, PeerPrefix, ProtocolMemory, Socket, SocketCount, SocketMemory, SocketProtocol,
+    SocketState, TcpLoss, TcpPeers,
 };

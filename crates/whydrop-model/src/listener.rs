@@ -1,10 +1,11 @@
 //! Listening TCP sockets and the processes that hold sockets.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Pair, ProcessRef};
+use crate::{Endpoint, OpenFiles, Pair, Pod, ProcessRef};
 
 /// A TCP socket in state LISTEN, as `inet_diag` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub struct QueueStep {
 }
 
 /// A process that holds a socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Process {
     /// Process id in the initial pid namespace (or whydrop's own).
     pub pid: u32,
@@ -83,4 +84,27 @@ pub struct Process {
     pub program: Option<String>,
     /// Scheduler state letter when last looked at: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`.
     pub state: char,
+    /// Its control group: the path in the unified hierarchy or, where that tells nothing, in the v1
+    /// hierarchy that tells most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Its control groups in v1 hierarchies (`cpu`, `memory`), where they differ from `cgroup`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cgroup_of: BTreeMap<String, String>,
+    /// The systemd unit (`nginx.service`) that its control group names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Id or name of the container that its control group names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The pod that its control group names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+    /// Its open files when the window closed; only for owners of sockets in trouble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<OpenFiles>,
+    /// Nanoseconds for which its threads were ready to run and had no CPU (`/proc/PID/schedstat`),
+    /// from shortly after the window opened until it closed; only for owners of sockets in trouble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_delay_ns: Option<Pair>,
 }

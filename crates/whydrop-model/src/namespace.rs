@@ -1,11 +1,13 @@
 //! A network namespace and what its kernel tables said.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Counters, Listener, Pair};
+use crate::{
+    Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes,
+    Socket, SocketCount, TcpPeers,
+};
 
 /// When in the window a namespace existed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,14 +37,52 @@ pub struct Namespace {
     pub own: bool,
     /// When it existed.
     pub presence: Presence,
-    /// `/proc/net/snmp`, `netstat` and `snmp6`, as `Group.Name`.
+    /// `/proc/net/snmp`, `netstat` and `snmp6`, as `Group.Name`; `nf_conntrack.drop` and the rest of
+    /// `/proc/net/stat/nf_conntrack`, `xfrm.XfrmInNoStates` and the rest of `/proc/net/xfrm_stat`.
     pub counters: Counters,
+    /// Levels, which rise and fall, when the window opened and when it closed:
+    /// `sockstat.TCP.mem` (pages), `sockstat.FRAG.memory` (bytes) and the rest of
+    /// `/proc/net/sockstat` and `sockstat6`; `nf_conntrack.entries`; `xfrm.states`, `xfrm.policies`.
+    #[serde(default, skip_serializing_if = "Counters::is_empty")]
+    pub gauges: Counters,
     /// Settings that matter here, by sysctl name, as read at the end of the window.
     pub sysctls: BTreeMap<String, String>,
     /// Network devices.
     pub links: Vec<Link>,
     /// Listening TCP sockets.
     pub listeners: Vec<Listener>,
+    /// Other sockets worth telling; those in trouble first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<Socket>,
+    /// How many sockets there were in all, other than TCP listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub socket_counts: Vec<SocketCount>,
+    /// To whom its TCP connections retransmitted; `None` if that could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_peers: Option<TcpPeers>,
+    /// Queueing disciplines and classes of every device; also those nobody configured, but not
+    /// `noqueue`, which keeps and counts nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qdiscs: Vec<Qdisc>,
+    /// Filters of traffic control.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+    /// Neighbours; `None` if they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<Neighbours>,
+    /// Routes that can lose packets; `None` if they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Routes>,
+    /// The packet filter (nftables); `None` if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netfilter: Option<Netfilter>,
+    /// Queues of packets to programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packet_queues: Vec<PacketQueue>,
+    /// Tables of `iptables-legacy` and its like that are in force, as `ip filter`. Their rules are
+    /// not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legacy_tables: Vec<String>,
 }
 
 impl Namespace {
@@ -60,32 +100,8 @@ impl Namespace {
     }
 }
 
-/// A network device with its `rtnl_link_stats64`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Link {
-    /// Interface index.
-    pub ifindex: u32,
-    /// Interface name.
-    pub name: String,
-    /// `IFLA_INFO_KIND` (`veth`, `bridge`, ...); `None` for hardware and loopback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// `IFF_UP`.
-    pub up: bool,
-    /// `IFLA_CARRIER`; `None` if not reported.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub carrier: Option<bool>,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Addresses of the device (`RTM_GETADDR`); tells packets for this host from those for others.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<IpAddr>,
-    /// Fields of `struct rtnl_link_stats64`, by their names in `include/uapi/linux/if_link.h`.
-    pub stats: Counters,
-}
-
 /// One CPU's row of `/proc/net/softnet_stat`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SoftnetCpu {
     /// CPU number.
     pub cpu: u32,
@@ -98,4 +114,14 @@ pub struct SoftnetCpu {
     /// Part of `dropped` refused by the RPS flow limit; `None` before 3.11.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_limit: Option<Pair>,
+    /// How often another CPU's RPS woke this one; `None` on kernels that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_rps: Option<Pair>,
+    /// Most packets seen waiting in the backlog at once, at either end of the window or at a look in
+    /// between; `None` on kernels that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog_peak: Option<u32>,
+    /// How often the backlog was looked at.
+    #[serde(default)]
+    pub looks: u32,
 }

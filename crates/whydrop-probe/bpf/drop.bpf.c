@@ -18,25 +18,14 @@
 #include "kernel.h"
 #include "read.h"
 #include "show.h"
+#include "table.h"
 #include "wire.h"
 
 /* Set before the programs are loaded, constant to the verifier from then on. */
 const volatile __u8 has_reason = 0;    /* the tracepoint has a third argument */
 const volatile __u8 has_rx_sk = 0;     /* and a fourth */
 const volatile __u8 stacks = 1;	       /* exemplars carry the kernel stack */
-const volatile __u32 rate = 10;	       /* exemplars per second, key and CPU */
-const volatile __u32 bucket_mask = 0;  /* buckets of the table - 1 */
 const volatile __u32 wakeup_bytes = 0; /* wake the reader when so much waits */
-
-/* The window: nothing is counted while this is 0. */
-volatile __u32 enabled = 0;
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	MAP_NUMBER(max_entries, 1); /* set when loaded */
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bucket);
-} totals SEC(".maps");
 
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -46,24 +35,9 @@ struct {
 } remainders SEC(".maps");
 
 struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	MAP_NUMBER(max_entries, COUNTERS);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
-} counters SEC(".maps");
-
-struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_RINGBUF);
 	MAP_NUMBER(max_entries, 1 << 20);
 } exemplars SEC(".maps");
-
-static __always_inline void count(__u32 counter)
-{
-	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
-
-	if (value)
-		*value += 1;
-}
 
 /*
  * Sends one drop in detail. A function of its own, so that the ordinary path
@@ -115,36 +89,6 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	return 0;
 }
 
-/*
- * True if one more exemplar may be shown. The clock is read once per jiffy at
- * most, and only when the bucket is empty: a flood reads jiffies and goes.
- */
-static __always_inline int take_token(struct total *total)
-{
-	__u64 now, elapsed, fresh;
-	__u32 jiffies;
-
-	if (!rate)
-		return 0;
-	if (!total->tokens) {
-		jiffies = bpf_jiffies64();
-		if (likely(jiffies == total->looked_jiffies))
-			return 0;
-		total->looked_jiffies = jiffies;
-		now = bpf_ktime_get_ns();
-		elapsed = now - total->refilled_ns;
-		if (elapsed > 1000000000)
-			elapsed = 1000000000;
-		fresh = elapsed * rate / 1000000000;
-		if (!fresh)
-			return 0;
-		total->tokens = fresh;
-		total->refilled_ns = now;
-	}
-	total->tokens -= 1;
-	return 1;
-}
-
 static __always_inline struct total *remainder_of(__u32 reason)
 {
 	__u32 subsystem = reason >> 16, number = reason & 0xffff, index = REMAINDER_OTHER;
@@ -166,37 +110,17 @@ static __noinline struct total *total_elsewhere(const struct slot *wanted, __u32
 	__u32 step;
 
 	for (step = 0; step < 2; step++) {
-		__u32 place = (index + step) & bucket_mask, n;
+		__u32 place = (index + step) & bucket_mask;
 		struct bucket *bucket = bpf_map_lookup_elem(&totals, &place);
+		struct slot *slot;
 
 		if (!bucket)
 			break;
-#pragma unroll
-		for (n = 0; n < BUCKET_SLOTS; n++) {
-			struct slot *slot = &bucket->slot[n];
-
-			if (slot->word[0] == wanted->word[0] && slot->word[1] == wanted->word[1] &&
-			    slot->word[2] == wanted->word[2])
-				return &slot->total;
-			if (!slot->word[0]) {
-				slot->word[1] = wanted->word[1];
-				slot->word[2] = wanted->word[2];
-				slot->total.tokens = rate;
-				slot->total.refilled_ns = bpf_ktime_get_ns();
-				slot->word[0] = wanted->word[0];
-				return &slot->total;
-			}
-		}
+		slot = slot_in(bucket, wanted);
+		if (slot)
+			return &slot->total;
 	}
 	return remainder_of(wanted->key.reason);
-}
-
-static __always_inline __u32 hash_of(const struct slot *wanted)
-{
-	__u64 hash = wanted->word[0] * 0x9e3779b97f4a7c15 + wanted->word[1] * 0xc2b2ae3d27d4eb4f +
-		     wanted->word[2] * 0x165667b19e3779f9;
-
-	return hash >> 40;
 }
 
 static __always_inline struct total *total_of(const struct slot *wanted)

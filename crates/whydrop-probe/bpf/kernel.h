@@ -30,7 +30,7 @@ typedef signed long long __s64;
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* A map is described by the types of its members, which loaders read from BTF. */
-#define MAP_NUMBER(name, value) int (*name)[value]
+#define MAP_NUMBER(name, value) int(*name)[value]
 #define MAP_TYPE(name, type) typeof(type) *name
 
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
@@ -47,6 +47,8 @@ static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_get_stack)(void *ctx, void *to, __u32 size, __u64 flags) = (void *)67;
 /* 5.5 */
 static long (*const bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
+static long (*const bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) =
+	(void *)115;
 /* 5.6; replaced by a plain load where programs are JIT-compiled */
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 /* 5.8 */
@@ -65,7 +67,11 @@ static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 flags) = (void *)134;
 #define AF_INET6 10
 /* include/net/tcp_states.h: in these states a struct sock_common is all there is */
 #define TCP_TIME_WAIT 6
+#define TCP_LISTEN 10
 #define TCP_NEW_SYN_RECV 12
+
+/* include/net/neighbour.h, uapi/linux/neighbour.h */
+#define NUD_FAILED 0x20
 
 /* skb_mac_header_was_set() in include/linux/skbuff.h */
 #define MAC_HEADER_UNSET 0xffff
@@ -81,7 +87,7 @@ struct net {
 	struct net_device *loopback_dev;
 };
 
-/* Without CONFIG_NET_NS this is empty; such a kernel has one namespace only. */
+/* Empty without CONFIG_NET_NS; the programs cannot be loaded on such a kernel. */
 typedef struct {
 	struct net *net;
 } possible_net_t;
@@ -104,8 +110,18 @@ struct socket {
 	struct file *file;
 };
 
+struct in6_addr {
+	char any;
+};
+
+/* In an established connection these are of its own; in a listener partly empty. */
 struct sock_common {
-	__u16 skc_num;
+	__u32 skc_daddr;     /* network order, as all that follow */
+	__u32 skc_rcv_saddr; /* own address */
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	__u16 skc_dport;
+	__u16 skc_num; /* own port, host order */
 	unsigned short skc_family;
 	unsigned char skc_state;
 	possible_net_t skc_net;
@@ -114,6 +130,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
+	__u16 sk_protocol; /* a bit field before 5.6 */
 };
 
 struct sk_buff {
@@ -126,10 +143,33 @@ struct sk_buff {
 	__u32 len;
 	__s32 skb_iif;
 	__u16 protocol;
+	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
 	__u32 tail;
 	unsigned char *head;
+};
+
+/* Its device is NULL for the per-CPU backlog, and a dummy for some drivers. */
+struct napi_struct {
+	struct net_device *dev;
+};
+
+struct neigh_table {
+	__s32 family;
+};
+
+struct neighbour {
+	struct neigh_table *tbl;
+	__u8 nud_state;
+	struct net_device *dev;
+	__u8 primary_key[0]; /* the address, as long as the table's family says */
+};
+
+/* With CONFIG_NET_DEVLINK. */
+struct devlink_trap_metadata {
+	const char *trap_name;
+	struct net_device *input_dev;
 };
 
 /* An enum, because CO-RE matches kinds; since 5.17. */

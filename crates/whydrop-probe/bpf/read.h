@@ -86,6 +86,21 @@ static __always_inline __u32 sock_netns(struct sock *sk)
 	return netns_inum(GET(0, sk, __sk_common.skc_net.net), 0);
 }
 
+/* Inode of the socket's file; 0 if it has none, or is less than a struct sock. */
+static __always_inline __u64 inode_of_socket(struct sock *sk, __u8 state)
+{
+	struct socket *socket;
+	struct inode *inode;
+	struct file *file;
+
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
+		return 0;
+	socket = GET(0, sk, sk_socket);
+	file = socket ? GET(0, socket, file) : NULL;
+	inode = file ? GET(0, file, f_inode) : NULL;
+	return inode ? GET(0, inode, i_ino) : 0;
+}
+
 /* What the key needs of a packet with the usual header, TCP flags included. */
 #define IPV4_BYTES 40
 #define IPV6_BYTES 56

@@ -17,22 +17,12 @@
  */
 static __noinline int show_socket(struct exemplar *to, struct sock *sk)
 {
-	struct socket *socket;
-	struct inode *inode;
-	struct file *file;
-
 	to->socket_kind = to->key.marks & MARK_RX_SK ? SOCKET_RECEIVER : SOCKET_OWNER;
 	to->socket_family = GET(0, sk, __sk_common.skc_family);
 	to->socket_state = GET(0, sk, __sk_common.skc_state);
 	if (to->socket_family == AF_INET || to->socket_family == AF_INET6)
 		to->socket_port = GET(0, sk, __sk_common.skc_num);
-	if (to->socket_state == TCP_TIME_WAIT || to->socket_state == TCP_NEW_SYN_RECV)
-		return 0;
-	socket = GET(0, sk, sk_socket);
-	file = socket ? GET(0, socket, file) : NULL;
-	inode = file ? GET(0, file, f_inode) : NULL;
-	if (inode)
-		to->socket_inode = GET(0, inode, i_ino);
+	to->socket_inode = inode_of_socket(sk, to->socket_state);
 	return 0;
 }
 

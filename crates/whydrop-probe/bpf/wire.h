@@ -25,6 +25,40 @@ struct key {
 };
 _Static_assert(sizeof(struct key) == 24, "key");
 
+/*
+ * Tracepoints other than skb:kfree_skb, one program each; src/events/catalogue.rs
+ * says more about each number.
+ */
+#define EVENT_TCP_RETRANSMIT_SKB 1
+#define EVENT_TCP_RETRANSMIT_SYNACK 2
+#define EVENT_TCP_SEND_RESET 3
+#define EVENT_TCP_RECEIVE_RESET 4
+#define EVENT_SOCK_RCVQUEUE_FULL 5
+#define EVENT_SOCK_EXCEED_BUF_LIMIT 6
+#define EVENT_UDP_FAIL_QUEUE_RCV_SKB 7
+#define EVENT_XDP_EXCEPTION 8
+#define EVENT_XDP_REDIRECT_ERR 9
+#define EVENT_NEIGH_EVENT_SEND_DEAD 10
+#define EVENT_NEIGH_TIMER_HANDLER 11
+#define EVENT_NET_DEV_XMIT_TIMEOUT 12
+#define EVENT_NAPI_POLL 13
+#define EVENT_QDISC_DROP 14
+#define EVENT_DEVLINK_TRAP_REPORT 15
+#define EVENTS 16 /* with the 0 that none has */
+
+/* Events with equal keys are counted together. */
+struct event_key {
+	__u32 event; /* EVENT_*: never 0 in use */
+	__u32 code;  /* what it means depends on the event */
+	__u32 netns; /* inode number; 0 if unknown */
+	__u32 ifindex;
+	__u16 port;   /* own port, host order; 0 if it says nothing */
+	__u16 family; /* AF_*; 0 if unknown */
+	__u8 l4;      /* IP protocol; 0 if unknown */
+	__u8 padding[3];
+};
+_Static_assert(sizeof(struct event_key) == 24, "event_key");
+
 /* A count, and the token bucket of its exemplars. */
 struct total {
 	__u64 packets;
@@ -38,6 +72,7 @@ _Static_assert(sizeof(struct total) == 32, "total");
 struct slot {
 	union {
 		struct key key;
+		struct event_key event;
 		__u64 word[3];
 	};
 	struct total total;
@@ -93,5 +128,35 @@ struct exemplar {
 	__u64 stack[STACK_FRAMES]; /* innermost first; absent without stacks */
 };
 _Static_assert(sizeof(struct exemplar) == 440, "exemplar");
+
+/* What the addresses of a shown event are. */
+#define ENDS_NONE 0
+#define ENDS_SOCKET 1	 /* of the packet, as its socket knows them */
+#define ENDS_NEIGHBOUR 2 /* destination only: the neighbour */
+
+#define EVENT_PACKET_BYTES 64
+
+/* One event in detail. Bytes beyond the lengths given are stale. */
+struct event_exemplar {
+	struct event_key key;
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 socket_inode;
+	__u16 socket_port;
+	__u16 source_port; /* both host order */
+	__u16 destination_port;
+	__u16 l3; /* EtherType of packet, host order */
+	__u8 socket_state;
+	__u8 has_socket;
+	__u8 ends;
+	__u8 ends_family;  /* AF_* of the addresses */
+	__u8 packet_bytes; /* valid in packet */
+	__u8 padding[3];
+	char device[16]; /* empty if unknown */
+	char trap[40];	 /* name of a devlink trap; empty for other events */
+	__u8 source[16]; /* with AF_INET 4 of them */
+	__u8 destination[16];
+	__u8 packet[EVENT_PACKET_BYTES]; /* from the network header on */
+};
+_Static_assert(sizeof(struct event_exemplar) == 208, "event_exemplar");
 
 #endif

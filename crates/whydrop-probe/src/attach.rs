@@ -14,6 +14,7 @@ use whydrop_model::Attach;
 
 use crate::Error;
 use crate::error::{permission_denied, refusal};
+use crate::events::{self, LoadedEvents};
 use crate::wire::{BUCKET_BYTES, REMAINDERS, TOTAL_BYTES};
 
 /// Where the running kernel shows its type information.
@@ -68,35 +69,124 @@ pub(crate) struct Loaded {
 
 /// Adapts the tracer to the running kernel and creates its maps. Attaches nothing.
 pub(crate) fn load(options: &Options) -> Result<Loaded, Error> {
-    let arguments = crate::Btf::read(&options.btf)?.tracepoint_arguments(TRACEPOINT.1);
-    // The loader begins by parsing the kernel's BTF for itself; let go of that before ours is read.
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    let btf = parse_for_loader(&options.btf)?;
-    let cpus = nr_cpus().map_err(|(what, source)| Error::Read { what: what.to_owned(), source })?;
-    let buckets = options.buckets.map_or_else(|| buckets(cpus), u32::next_power_of_two);
-    let at_least = |count: u8| u8::from(arguments.is_some_and(|arguments| arguments >= count));
-    let (has_reason, has_rx_sk) = (at_least(3), at_least(4));
-    let (stacks, bucket_mask) = (u8::from(options.stacks), buckets - 1);
-    let wakeup_bytes = (RING_BYTES / 4) as u32;
-    let ebpf = loader
-        .btf(Some(&btf))
-        .override_global("has_reason", &has_reason, true)
-        .override_global("has_rx_sk", &has_rx_sk, true)
-        .override_global("stacks", &stacks, true)
-        .override_global("rate", &options.rate, true)
-        .override_global("bucket_mask", &bucket_mask, true)
-        .override_global("wakeup_bytes", &wakeup_bytes, true)
-        .map_max_entries("totals", buckets)
-        .load(OBJECT)
-        .map_err(|error| Error::loading(&error))?;
+    let mut loader = empty_loader();
+    let own = crate::Btf::read(&options.btf)?;
+    let globals = Globals::new(options, &own)?;
+    let btf = for_loader(own, &options.btf)?;
+    let ebpf = globals.load(loader.btf(Some(&btf)))?;
     drop(loader);
-    Ok(Loaded { ebpf, btf, arguments })
+    Ok(Loaded { ebpf, btf, arguments: globals.arguments })
 }
 
-/// The kernel's type information in the loader's own form: about 20 MB, to be dropped soon.
-pub(crate) fn parse_for_loader(path: &Path) -> Result<Btf, Error> {
-    Btf::parse_file(path, Endianness::default())
+/// Adapts the programs of the other tracepoints.
+pub(crate) fn load_events(options: &Options) -> Result<LoadedEvents, Error> {
+    let mut loader = empty_loader();
+    let own = crate::Btf::read(&options.btf)?;
+    let globals = events::Globals::new(options, &own)?;
+    let btf = for_loader(own, &options.btf)?;
+    globals.load(loader.btf(Some(&btf)))
+}
+
+/// Both objects, each as far as it could be loaded.
+pub(crate) struct Both {
+    pub(crate) drops: Result<Loaded, Error>,
+    pub(crate) events: Result<LoadedEvents, Error>,
+}
+
+/// Both of the above with the kernel's type information read once, which is most of the work.
+pub(crate) fn load_both(options: &Options) -> Result<Both, Error> {
+    let mut loader = empty_loader();
+    let own = crate::Btf::read(&options.btf)?;
+    let (drops, events) = (Globals::new(options, &own)?, events::Globals::new(options, &own)?);
+    let btf = for_loader(own, &options.btf)?;
+    // The tracer comes last: what its object does not have is no longer asked for then.
+    let events = events.load(loader.btf(Some(&btf)));
+    let ebpf = drops.load(&mut loader);
+    drop(loader);
+    let drops = ebpf.map(|ebpf| Loaded { ebpf, btf, arguments: drops.arguments });
+    Ok(Both { drops, events })
+}
+
+/// A loader begins by parsing the kernel's type information for itself. This one has let go of
+/// that, so that it is not in memory twice.
+fn empty_loader<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader
+}
+
+/// What the tracer's object is told before it is loaded.
+struct Globals {
+    arguments: Option<u8>,
+    has_reason: u8,
+    has_rx_sk: u8,
+    stacks: u8,
+    rate: u32,
+    bucket_mask: u32,
+    wakeup_bytes: u32,
+}
+
+impl Globals {
+    fn new(options: &Options, btf: &crate::Btf) -> Result<Self, Error> {
+        let arguments = btf.tracepoint_arguments(TRACEPOINT.1);
+        let at_least = |count: u8| u8::from(arguments.is_some_and(|arguments| arguments >= count));
+        let cpus = cpus()?;
+        let buckets = options.buckets.map_or_else(|| buckets(cpus), u32::next_power_of_two);
+        Ok(Self {
+            arguments,
+            has_reason: at_least(3),
+            has_rx_sk: at_least(4),
+            stacks: options.stacks.into(),
+            rate: options.rate,
+            bucket_mask: buckets - 1,
+            wakeup_bytes: (RING_BYTES / 4) as u32,
+        })
+    }
+
+    fn load<'a>(&'a self, loader: &mut EbpfLoader<'a>) -> Result<Ebpf, Error> {
+        loader
+            .override_global("has_reason", &self.has_reason, true)
+            .override_global("has_rx_sk", &self.has_rx_sk, true)
+            .override_global("stacks", &self.stacks, true)
+            .override_global("rate", &self.rate, true)
+            .override_global("bucket_mask", &self.bucket_mask, true)
+            .override_global("wakeup_bytes", &self.wakeup_bytes, true)
+            .map_max_entries("totals", self.bucket_mask + 1)
+            .load(OBJECT)
+            .map_err(|error| Error::loading(&error))
+    }
+}
+
+/// CPUs that per-CPU maps have elements for.
+pub(crate) fn cpus() -> Result<usize, Error> {
+    nr_cpus().map_err(|(what, source)| Error::Read { what: what.to_owned(), source })
+}
+
+/// The structs of the kernel that the programs name, as in `bpf/kernel.h`.
+const KERNEL_TYPES: [&str; 15] = [
+    "ns_common",
+    "net",
+    "net_device",
+    "inode",
+    "file",
+    "socket",
+    "in6_addr",
+    "sock_common",
+    "sock",
+    "sk_buff",
+    "napi_struct",
+    "neigh_table",
+    "neighbour",
+    "devlink_trap_metadata",
+    "trace_event_raw_kfree_skb",
+];
+
+/// The kernel's type information in the loader's own form, without what it has no use for: it
+/// would take a quarter of the whole start-up to go through that.
+pub(crate) fn for_loader(own: crate::Btf, path: &Path) -> Result<Btf, Error> {
+    let bytes = own.only(&KERNEL_TYPES);
+    drop(own);
+    Btf::parse(&bytes, Endianness::default())
         .map_err(|error| Error::BadBtf { path: path.to_owned(), why: error.to_string() })
 }
 
@@ -162,7 +252,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(why: &str) -> Self {
+    pub(crate) fn new(why: &str) -> Self {
         Self { why: why.to_owned(), denied: false }
     }
 }
@@ -219,6 +309,14 @@ mod tests {
         }
         // Beyond, the least that makes sense wins.
         assert_eq!(buckets(8192), 16);
+    }
+
+    #[test]
+    fn the_types_are_those_of_the_header() {
+        let header = include_str!("../bpf/kernel.h");
+        let named =
+            header.lines().filter_map(|line| line.strip_prefix("struct ")?.strip_suffix(" {"));
+        assert_eq!(named.collect::<Vec<_>>(), KERNEL_TYPES);
     }
 
     #[test]

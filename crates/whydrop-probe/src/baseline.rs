@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::programs::{BtfTracePoint, ProgramFd};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use crate::attach::{TRACEPOINT, parse_for_loader};
+use crate::attach::{TRACEPOINT, for_loader};
 use crate::error::refusal;
 use crate::tracer::program_fd;
 use crate::{Error, RunStats};
@@ -24,7 +24,7 @@ impl Baseline {
     /// Attaches it as `tp_btf`.
     pub fn attach(btf: &Path) -> Result<Self, Error> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| Error::loading(&error))?;
-        let btf = parse_for_loader(btf)?;
+        let btf = for_loader(crate::Btf::read(btf)?, btf)?;
         let refused = |why: String| Error::Refused { attempts: vec![why] };
         let program: &mut BtfTracePoint = ebpf
             .program_mut(PROGRAM)

@@ -180,11 +180,6 @@ impl Btf {
         })
     }
 
-    /// The entry with this id, counted from 1. Only for information that stands alone.
-    fn by_id(&self, id: u32) -> Option<Entry> {
-        self.entries().nth((id as usize).checked_sub(1)?)
-    }
-
     /// The string at this offset; `None` if it is outside, or not UTF-8, or belongs to the base.
     fn string(&self, offset: u32) -> Option<&str> {
         let at = offset.checked_sub(self.first_string)? as usize;
@@ -205,26 +200,106 @@ impl Btf {
         })
     }
 
+    /// The same information, with the same numbers, but with nothing in place of most of its bulk:
+    /// of the structs and unions that have a name only the wanted ones are left, and no functions
+    /// and variables. For a loader that looks at everything there is for each type it looks for.
+    pub(crate) fn only(&self, wanted: &[&str]) -> Vec<u8> {
+        /// A forward declaration of nothing.
+        const FILLER: [u32; 3] = [0, 7 << 24, 0];
+        let mut types = Vec::with_capacity(self.types.len() / 2);
+        for entry in self.entries() {
+            let start = entry.body - TYPE_BYTES;
+            let number = u32_at(&self.bytes, start + 4).unwrap_or_default() >> 24 & 0x1f;
+            let keep = match number {
+                4 | 5 => {
+                    entry.name == 0
+                        || self.string(entry.name).is_some_and(|name| wanted.contains(&name))
+                }
+                13..=15 | 17 => false,
+                _ => true,
+            };
+            if keep {
+                types.extend_from_slice(&self.bytes[start..entry.end]);
+            } else {
+                types.extend(FILLER.iter().flat_map(|word| word.to_ne_bytes()));
+            }
+        }
+        let strings = &self.bytes[self.strings.clone()];
+        let (type_bytes, string_bytes) = (types.len() as u32, strings.len() as u32);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + types.len() + strings.len());
+        bytes.extend(MAGIC.to_ne_bytes());
+        bytes.extend([1, 0]);
+        for word in [HEADER_BYTES as u32, 0, type_bytes, type_bytes, string_bytes] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(types);
+        bytes.extend(strings);
+        bytes
+    }
+
     /// How many arguments a tracepoint hands to raw programs; `None` if there is no such
     /// tracepoint.
+    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<u8> {
+        let [arguments] = self.tracepoints([tracepoint]);
+        arguments?.len().try_into().ok()
+    }
+
+    /// The types of the arguments that tracepoints hand to raw programs, without pointers and
+    /// qualifiers (`sock` for `const struct sock *`); `None` where there is no such tracepoint.
     ///
     /// `typedef void (*btf_trace_NAME)(void *, ...)` in `include/trace/bpf_probe.h` (5.5) lists
-    /// them after the leading `void *`.
-    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<u8> {
-        let name = format!("btf_trace_{tracepoint}");
-        let mut entry = self
-            .entries()
-            .find(|entry| entry.kind == Kind::Typedef && self.string(entry.name) == Some(&name))?;
+    /// them after the leading `void *`. Only for information that stands alone.
+    pub(crate) fn tracepoints<const N: usize>(&self, names: [&str; N]) -> [Option<Vec<&str>>; N] {
+        let mut places = Vec::new();
+        let mut found = [None; N];
+        for entry in self.entries() {
+            places.push((entry.body - TYPE_BYTES) as u32);
+            if entry.kind == Kind::Typedef
+                && let Some(name) = self.string(entry.name)
+                && let Some(name) = name.strip_prefix("btf_trace_")
+                && let Some(at) = names.iter().position(|&wanted| wanted == name)
+            {
+                found[at].get_or_insert(entry);
+            }
+        }
+        found.map(|entry| self.arguments(entry?, &places))
+    }
+
+    /// The entry with this id, which is its place in the file, counted from 1.
+    fn placed(&self, id: u32, places: &[u32]) -> Option<Entry> {
+        self.entry(*places.get((id as usize).checked_sub(1)?)? as usize).ok()
+    }
+
+    /// The types of the arguments of a function that this entry leads to, without the first.
+    fn arguments(&self, mut entry: Entry, places: &[u32]) -> Option<Vec<&str>> {
+        let by_id = |id| self.placed(id, places);
         for _ in 0..LONGEST_CHAIN {
             match entry.kind {
                 Kind::Typedef | Kind::Pointer | Kind::Qualifier => {
-                    entry = self.by_id(entry.size_or_type)?;
+                    entry = by_id(entry.size_or_type)?;
                 }
                 Kind::FunctionPrototype => {
-                    return entry.members.checked_sub(1)?.try_into().ok();
+                    // Of each: name, type.
+                    let parameter = |nth| u32_at(&self.bytes, entry.body + nth * 8 + 4);
+                    let named = |nth| Some(self.named(by_id(parameter(nth)?)?, places));
+                    let first = entry.members.min(1);
+                    let arguments = (first..entry.members).map(|nth| named(nth).flatten());
+                    return (first == 1)
+                        .then(|| arguments.map(Option::unwrap_or_default).collect());
                 }
                 _ => return None,
             }
+        }
+        None
+    }
+
+    /// The name of what a chain of pointers and qualifiers leads to; `None` if it has none.
+    fn named(&self, mut entry: Entry, places: &[u32]) -> Option<&str> {
+        for _ in 0..LONGEST_CHAIN {
+            if !matches!(entry.kind, Kind::Pointer | Kind::Qualifier) {
+                return self.string(entry.name).filter(|name| !name.is_empty());
+            }
+            entry = self.placed(entry.size_or_type, places)?;
         }
         None
     }

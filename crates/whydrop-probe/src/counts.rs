@@ -7,7 +7,8 @@ use aya::maps::{MapData, PerCpuArray};
 
 use crate::Error;
 use crate::wire::{
-    self, BUCKET_BYTES, COUNTER_RING_FULL, COUNTER_SAMPLED, Key, REMAINDERS, TOTAL_BYTES, Total,
+    self, BUCKET_BYTES, COUNTER_RING_FULL, COUNTER_SAMPLED, KEY_BYTES, Key, REMAINDERS,
+    TOTAL_BYTES, Total,
 };
 
 /// Packets and bytes.
@@ -55,36 +56,53 @@ impl Counts {
     }
 
     pub(crate) fn read(ebpf: &Ebpf, lost: u64) -> Result<Self, Error> {
-        let mut counts = Self { lost, ..Self::default() };
-        let table = map::<[u8; BUCKET_BYTES]>(ebpf, "totals")?;
-        for bucket in table.iter() {
-            let cpus = bucket.map_err(|error| Error::map("the totals", error))?;
-            for (key, total) in cpus.iter().flat_map(wire::slots) {
-                counts.totals.entry(key).or_default().add(total.into());
-            }
-        }
-        let remainders = map::<[u8; TOTAL_BYTES]>(ebpf, "remainders")?;
-        for index in 0..REMAINDERS {
-            let cpus =
-                remainders.get(&index, 0).map_err(|error| Error::map("the remainders", error))?;
-            let mut sum = Count::default();
-            for total in cpus.iter().map(Total::read) {
-                sum.add(total.into());
-            }
-            if sum != Count::default() {
-                counts.spilled.insert(wire::remainder_reason(index), sum);
-            }
-        }
-        let counters = map::<u64>(ebpf, "counters")?;
-        let counter = |index| -> Result<u64, Error> {
-            let cpus =
-                counters.get(&index, 0).map_err(|error| Error::map("the counters", error))?;
-            Ok(cpus.iter().sum())
-        };
-        counts.sampled = counter(COUNTER_SAMPLED)?;
-        counts.ring_full = counter(COUNTER_RING_FULL)?;
-        Ok(counts)
+        let spilled = remainders(ebpf, REMAINDERS)?;
+        let spilled = (0..).zip(spilled).filter(|&(_, count)| count != Count::default());
+        Ok(Self {
+            totals: totals(ebpf, Key::in_use)?,
+            spilled: spilled.map(|(index, count)| (wire::remainder_reason(index), count)).collect(),
+            sampled: counter(ebpf, COUNTER_SAMPLED)?,
+            ring_full: counter(ebpf, COUNTER_RING_FULL)?,
+            lost,
+        })
     }
+}
+
+/// The table of totals, all CPUs together.
+pub(crate) fn totals<K: Ord>(
+    ebpf: &Ebpf,
+    in_use: fn(&[u8; KEY_BYTES]) -> Option<K>,
+) -> Result<BTreeMap<K, Count>, Error> {
+    let mut totals: BTreeMap<K, Count> = BTreeMap::new();
+    for bucket in map::<[u8; BUCKET_BYTES]>(ebpf, "totals")?.iter() {
+        let cpus = bucket.map_err(|error| Error::map("the totals", error))?;
+        for (key, total) in cpus.iter().flat_map(|bucket| wire::slots(bucket, in_use)) {
+            totals.entry(key).or_default().add(total.into());
+        }
+    }
+    Ok(totals)
+}
+
+/// The first elements of the remainders.
+pub(crate) fn remainders(ebpf: &Ebpf, number: u32) -> Result<Vec<Count>, Error> {
+    let remainders = map::<[u8; TOTAL_BYTES]>(ebpf, "remainders")?;
+    let remainder = |index| {
+        let cpus =
+            remainders.get(&index, 0).map_err(|error| Error::map("the remainders", error))?;
+        let mut sum = Count::default();
+        for total in cpus.iter().map(Total::read) {
+            sum.add(total.into());
+        }
+        Ok(sum)
+    };
+    (0..number).map(remainder).collect()
+}
+
+/// One of the counters.
+pub(crate) fn counter(ebpf: &Ebpf, index: u32) -> Result<u64, Error> {
+    let counters = map::<u64>(ebpf, "counters")?;
+    let cpus = counters.get(&index, 0).map_err(|error| Error::map("the counters", error))?;
+    Ok(cpus.iter().sum())
 }
 
 fn map<'a, V: aya::Pod>(ebpf: &'a Ebpf, name: &str) -> Result<PerCpuArray<&'a MapData, V>, Error> {

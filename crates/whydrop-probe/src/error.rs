@@ -43,11 +43,11 @@ pub enum Error {
         what: String,
     },
     /// The kernel lacks something that the tracer is made of.
-    #[error("this kernel cannot do {what}: {why}; tracing needs Linux 5.8 or later")]
+    #[error("{what} failed: {why}; tracing needs Linux 5.8 or later")]
     TooOld {
-        /// What it cannot do.
+        /// What failed.
         what: String,
-        /// What it answered.
+        /// What the kernel answered.
         why: String,
     },
     /// No attach type was accepted.
@@ -81,23 +81,21 @@ pub enum Error {
 impl Error {
     /// The error of creating the tracer's maps, by what the kernel answered.
     pub(crate) fn loading(error: &EbpfError) -> Self {
-        let (what, source) = match error {
-            EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => {
-                (format!("creating the map `{name}`"), Some(io_error))
-            }
-            _ => ("loading the tracer".to_owned(), None),
-        };
-        let Some(source) = source else {
+        let what = "creating the tracer's maps".to_owned();
+        let EbpfError::MapError(MapError::CreateError { name, io_error, .. }) = error else {
             return if permission_denied(error) {
-                Self::NotPermitted { what }
+                Self::NotPermitted { what: "loading the tracer".to_owned() }
             } else {
                 Self::Object { why: one_line(error) }
             };
         };
-        match source.kind() {
+        match io_error.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted { what },
             io::ErrorKind::OutOfMemory => Self::NoMemory { what },
-            _ => Self::TooOld { what, why: source.to_string() },
+            _ => Self::TooOld {
+                what: format!("creating the map `{name}`"),
+                why: io_error.to_string(),
+            },
         }
     }
 
@@ -170,7 +168,10 @@ mod tests {
             Error::NoBtf { path: "/x".into(), source: denied() },
             Error::BadBtf { path: "/x".into(), why: "it is empty".into() },
             Error::NotPermitted { what: "creating the map `totals`".into() },
-            Error::TooOld { what: "ring buffers".into(), why: "Invalid argument".into() },
+            Error::TooOld {
+                what: "creating the map `exemplars`".into(),
+                why: "Invalid argument".into(),
+            },
             Error::Refused { attempts: vec!["tp_btf: no".into(), "raw_tp: no".into()] },
             Error::NoMemory { what: "the map `totals`".into() },
         ];

@@ -8,9 +8,14 @@ use whydrop_model::Attach;
 use crate::attach::{KINDS, Loaded, Options, TRACEPOINT, load, tracefs};
 use crate::{Btf, Reasons, Symbols};
 
-/// The tracepoint's arguments in order, each with the kernel that brought it (mainline).
-const ARGUMENTS: [(&str, &str); 4] =
-    [("skbaddr", "2.6.30"), ("location", "2.6.30"), ("reason", "5.17"), ("rx_sk", "6.11")];
+/// The tracepoint's arguments, in order (`include/trace/events/skb.h`, 6.18).
+const ARGUMENTS: [&str; 4] = ["skbaddr", "location", "reason", "rx_sk"];
+
+/// Those that not every kernel has: since which mainline release, and what it costs without.
+const LATER_ARGUMENTS: [(&str, &str, &str); 2] = [
+    ("reason", "5.17", "drops are told apart by call site only"),
+    ("rx_sk", "6.11", "the receiving socket is known only where the packet names it"),
+];
 
 /// What the running kernel offers.
 #[derive(Debug)]
@@ -67,7 +72,7 @@ impl KernelFacts {
         Self {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             btf,
-            arguments: arguments.iter().map(|&(name, _)| name).collect(),
+            arguments: arguments.to_vec(),
             attach: try_all(options),
             reasons: reasons.as_ref().map(Reasons::len),
             subsystems: reasons.as_ref().map(subsystems).unwrap_or_default(),
@@ -90,6 +95,8 @@ impl KernelFacts {
         }
         match self.attach.iter().position(|(_, tried)| tried.is_ok()) {
             Some(0) => {}
+            // Already said.
+            None if self.btf.is_err() => {}
             Some(first) => {
                 for (kind, tried) in &self.attach[..first] {
                     if let Err(why) = tried {
@@ -97,18 +104,19 @@ impl KernelFacts {
                     }
                 }
             }
-            None => add(
-                "no way to attach to skb:kfree_skb".to_owned(),
-                "no drop can be traced; counters only",
-            ),
+            None => {
+                let mut whys: Vec<_> =
+                    self.attach.iter().filter_map(|(_, tried)| tried.as_ref().err()).collect();
+                whys.dedup();
+                let whys: Vec<_> = whys.into_iter().map(String::as_str).collect();
+                add(
+                    format!("no way to attach to skb:kfree_skb: {}", whys.join("; ")),
+                    "no drop can be traced; counters only",
+                );
+            }
         }
-        if self.btf.is_ok() {
-            for (name, since) in &ARGUMENTS[self.arguments.len()..] {
-                let costs = match *name {
-                    "reason" => "drops are told apart by call site only",
-                    "rx_sk" => "the receiving socket is known only where the packet names it",
-                    _ => "no drop can be traced; counters only",
-                };
+        for (name, since, costs) in LATER_ARGUMENTS {
+            if !self.arguments.is_empty() && !self.arguments.contains(&name) {
                 add(format!("argument {name} of skb:kfree_skb (since {since})"), costs);
             }
         }

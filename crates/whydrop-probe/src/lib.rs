@@ -1,7 +1,8 @@
 //! The kernel side: a drop tracer, and what is needed to read it.
 //!
 //! [`Tracer`] counts every packet freed through `kfree_skb` in the kernel and hands out a few of
-//! each kind in detail; [`Resolver`] turns its numbers into the names of the running kernel;
+//! each kind in detail; [`Events`] does the same at tracepoints that tell of loss elsewhere;
+//! [`Resolver`] turns its numbers into the names of the running kernel;
 //! [`KernelFacts`] says what this kernel offers. Nothing here judges or formats: what comes out is
 //! [`whydrop_model::TracerEvidence`].
 //!
@@ -13,6 +14,7 @@ mod baseline;
 mod btf;
 mod counts;
 mod error;
+mod events;
 mod kernel;
 mod packet;
 mod reader;
@@ -27,6 +29,7 @@ pub use baseline::Baseline;
 pub use btf::{Btf, Enum, Malformed};
 pub use counts::{Count, Counts};
 pub use error::Error;
+pub use events::{EventCount, Events};
 pub use kernel::{KernelFacts, Missing, SubsystemFacts};
 pub use reader::Reader;
 pub use reasons::{Reason, Reasons};

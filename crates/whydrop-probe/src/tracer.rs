@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
@@ -12,8 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 use whydrop_model::{Attach, NotChecked, TracerEvidence};
 
 use crate::Error;
-use crate::attach::{KINDS, Loaded, Options, load};
+use crate::attach::{Both, KINDS, Loaded, Options, load, load_both};
 use crate::counts::Counts;
+use crate::events::Events;
 use crate::reader::Reader;
 use crate::resolve::Resolver;
 use crate::wire::RawDrop;
@@ -50,7 +53,30 @@ pub struct RunStats {
 impl Tracer {
     /// Loads and attaches the tracer, in the first way that the kernel accepts.
     pub fn attach(options: &Options) -> Result<Self, Error> {
-        let mut loaded = load(options)?;
+        Self::attach_loaded(load(options)?, options)
+    }
+
+    /// Attaches the tracer, and beside it the programs of the other tracepoints, for less than
+    /// both would take one after the other. Neither needs the other.
+    pub fn attach_with_events(options: &Options) -> (Result<Self, Error>, Events, Vec<NotChecked>) {
+        match load_both(options) {
+            // The kernel checks each program before it takes it: most of what is left to do, and
+            // nothing that the two have in common.
+            Ok(Both { drops, events }) => thread::scope(|scope| {
+                let attaching = scope.spawn(|| Events::attach_loaded(events, options));
+                let tracer = drops.and_then(|loaded| Self::attach_loaded(loaded, options));
+                let (events, not_checked) =
+                    attaching.join().unwrap_or_else(|panic| resume_unwind(panic));
+                (tracer, events, not_checked)
+            }),
+            Err(error) => {
+                let (events, not_checked) = Events::none(&error);
+                (Err(error), events, not_checked)
+            }
+        }
+    }
+
+    fn attach_loaded(mut loaded: Loaded, options: &Options) -> Result<Self, Error> {
         let (kind, program, refused) = attach_first(&mut loaded, options.only)?;
         // The type information that the loader needed is large; only the maps go on.
         let Loaded { mut ebpf, .. } = loaded;
@@ -157,6 +183,9 @@ fn attach_first(
 ) -> Result<(Attach, &'static str, Vec<String>), Error> {
     let mut attempts = Vec::new();
     let mut denied = false;
+    if only == Some(Attach::None) {
+        attempts.push("nothing was to be tried".to_owned());
+    }
     for (kind, program) in KINDS {
         if only.is_some_and(|only| only != kind) {
             continue;
@@ -207,7 +236,8 @@ impl RunStats {
     }
 }
 
-fn monotonic_ns() -> u64 {
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

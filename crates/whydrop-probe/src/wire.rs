@@ -5,7 +5,10 @@ use whydrop_model::{Flow, Marks, SocketRef};
 
 use crate::packet;
 
-const KEY_BYTES: usize = 24;
+pub(crate) mod event;
+
+/// Size of `struct key` and of `struct event_key`.
+pub(crate) const KEY_BYTES: usize = 24;
 const SLOT_BYTES: usize = KEY_BYTES + TOTAL_BYTES;
 const BUCKET_SLOTS: usize = 8;
 /// Size of `struct bucket`, an element of the table.
@@ -72,6 +75,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of a slot; `None` if the slot is free.
+    pub(crate) fn in_use(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
+        let key = Self::read(bytes);
+        (key.location != 0).then_some(key)
+    }
+
     fn read(bytes: &[u8; KEY_BYTES]) -> Self {
         let marks: u8 = bytes[23];
         Self {
@@ -104,12 +113,14 @@ impl Total {
     }
 }
 
-/// The slots in use of a bucket.
-pub(crate) fn slots(bucket: &[u8; BUCKET_BYTES]) -> impl Iterator<Item = (Key, Total)> {
+/// The slots in use of a bucket, of which `in_use` reads the key.
+pub(crate) fn slots<K>(
+    bucket: &[u8; BUCKET_BYTES],
+    in_use: fn(&[u8; KEY_BYTES]) -> Option<K>,
+) -> impl Iterator<Item = (K, Total)> {
     let (slots, _) = bucket.as_chunks::<SLOT_BYTES>();
-    slots.iter().filter_map(|slot| {
-        let (key, total) = (Key::read(slot.first_chunk()?), Total::read(slot.last_chunk()?));
-        (key.location != 0).then_some((key, total))
+    slots.iter().filter_map(move |slot| {
+        Some((in_use(slot.first_chunk()?)?, Total::read(slot.last_chunk()?)))
     })
 }
 
@@ -160,7 +171,7 @@ impl RawDrop {
             key,
             monotonic_ns: u64_at(fixed, exemplar::TIME),
             len: u32_at(fixed, exemplar::LEN),
-            device: name_at(fixed, exemplar::DEVICE),
+            device: name_at::<16>(fixed, exemplar::DEVICE),
             mac: (fixed[exemplar::MAC_BYTES] == 14)
                 .then(|| fixed[exemplar::MAC..].first_chunk().copied())
                 .flatten(),
@@ -182,9 +193,9 @@ fn socket(fixed: &[u8; exemplar::STACK]) -> Option<SocketRef> {
     })
 }
 
-/// An interface name, padded with zeroes to 16 bytes.
-fn name_at(bytes: &[u8], at: usize) -> Option<Box<str>> {
-    let name = bytes[at..at + 16].split(|&byte| byte == 0).next()?;
+/// A name, padded with zeroes to `N` bytes; `None` if it is empty.
+fn name_at<const N: usize>(bytes: &[u8], at: usize) -> Option<Box<str>> {
+    let name = bytes[at..at + N].split(|&byte| byte == 0).next()?;
     (!name.is_empty()).then(|| String::from_utf8_lossy(name).into())
 }
 
@@ -368,7 +379,7 @@ mod tests {
         let mut bucket = [0; BUCKET_BYTES];
         bucket[SLOT_BYTES] = 1;
         bucket[SLOT_BYTES + KEY_BYTES] = 9;
-        let found: Vec<_> = slots(&bucket).collect();
+        let found: Vec<_> = slots(&bucket, Key::in_use).collect();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].1, Total { packets: 9, bytes: 0 });
     }

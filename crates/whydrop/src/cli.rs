@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Store the evidence of a window in a file, to diagnose it later or elsewhere
     Record(Record),
+    /// Say what a drop reason, a cause, a counter or a call site means, and what to do
+    Explain(Explain),
     /// List the running kernel's drop reasons and what they mean
     Reasons(Reasons),
     /// Show what this kernel offers for tracing drops, what is missing and what that costs
@@ -128,12 +130,27 @@ pub(crate) struct Record {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
 
+    /// Replace IP and MAC addresses and the host's name, each always by the same stand-in
+    #[arg(long)]
+    pub(crate) redact: bool,
+
     /// How long to observe, in seconds
     #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) duration: Duration,
 
     #[command(flatten)]
     pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// `NO_SOCKET`, `accept-queue-full`, `TcpExt.ListenDrops`, `nft_do_chain+0x12`; or words to find
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) words: Vec<String>,
+
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
 }
 
 #[derive(Debug, Args)]

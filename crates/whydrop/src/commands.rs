@@ -1,6 +1,7 @@
 //! One file per command, and the way from the command line to them.
 
 mod diagnose;
+mod explain;
 mod kernel;
 mod lab;
 mod reasons;
@@ -19,6 +20,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Diagnose(options)) => diagnose::run(&options),
         Some(Command::Watch(options)) => watch::run(&options),
         Some(Command::Record(options)) => record::run(&options),
+        Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Reasons(options)) => reasons::run(&options),
         Some(Command::Kernel(options)) => kernel::run(&options),
         Some(Command::Lab(options)) => lab::run(&options.command),

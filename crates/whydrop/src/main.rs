@@ -7,6 +7,7 @@ mod failure;
 mod observe;
 mod output;
 mod progress;
+mod redact;
 mod signals;
 mod trace;
 

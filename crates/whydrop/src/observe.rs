@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use whydrop_collect::{Observation, Watch};
-use whydrop_model::{EVIDENCE_SCHEMA, Evidence, Namespace, ObservedWindow, Scope, TracerEvidence};
+use whydrop_model::{
+    EVIDENCE_SCHEMA, EventEvidence, Evidence, Namespace, ObservedWindow, Scope, TracerEvidence,
+};
 
 use crate::cli::Observe;
 use crate::progress::Progress;
@@ -38,26 +40,40 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
         trace.wait(left.min(TICK));
     }
     drop(progress);
-    let Observation { opened, length, namespaces, softnet, not_checked: uncounted } =
-        counters.close();
+    let Observation {
+        opened,
+        length,
+        namespaces,
+        softnet,
+        protocol_memory,
+        cgroups,
+        cpu_side,
+        neighbour_tables,
+        not_checked: uncounted,
+    } = counters.close();
     let window = ObservedWindow {
         start: jiff::Timestamp::try_from(opened).unwrap_or_default().to_string(),
         seconds: length.as_secs_f64(),
         interrupted: ended.yet(),
     };
-    let (mut tracer, untraced) = trace.finish(&namespaces);
+    let (mut tracer, mut events, untraced) = trace.finish(&namespaces);
     not_checked.extend(uncounted);
     not_checked.extend(untraced);
     let scope = Scope { netns: what.netns.clone() };
-    confine(&mut tracer, &namespaces, &scope);
-    name_devices(&mut tracer, &namespaces);
+    confine(&mut tracer, &mut events, &namespaces, &scope);
+    name_devices(&mut tracer, &mut events, &namespaces);
     Ok(Evidence {
         schema: EVIDENCE_SCHEMA.into(),
         host,
         window,
         scope,
         tracer,
+        events,
         softnet,
+        cpu_side,
+        neighbour_tables,
+        protocol_memory,
+        cgroups,
         namespaces,
         not_checked,
     })
@@ -70,12 +86,18 @@ pub(crate) fn announce(path: &Path) -> anyhow::Result<()> {
 
 /// Leaves out what happened in namespaces that were not asked for, and makes the sums those of what
 /// is left and kept.
-fn confine(tracer: &mut TracerEvidence, namespaces: &[Namespace], scope: &Scope) {
+fn confine(
+    tracer: &mut TracerEvidence,
+    events: &mut EventEvidence,
+    namespaces: &[Namespace],
+    scope: &Scope,
+) {
     if !scope.netns.is_empty() {
         let inside =
             |netns: Option<u64>| namespaces.iter().any(|namespace| Some(namespace.inode) == netns);
         tracer.totals.retain(|total| inside(total.netns));
         tracer.exemplars.retain(|exemplar| inside(exemplar.netns));
+        events.confine(inside);
     }
     tracer.events = tracer.totals.iter().map(|total| total.packets).sum();
     tracer.sampled = tracer.exemplars.len() as u64;
@@ -85,7 +107,7 @@ fn confine(tracer: &mut TracerEvidence, namespaces: &[Namespace], scope: &Scope)
 }
 
 /// Gives devices their names, from the links of their namespaces.
-fn name_devices(tracer: &mut TracerEvidence, namespaces: &[Namespace]) {
+fn name_devices(tracer: &mut TracerEvidence, events: &mut EventEvidence, namespaces: &[Namespace]) {
     let mut names = BTreeMap::new();
     for namespace in namespaces {
         for link in &namespace.links {
@@ -93,6 +115,7 @@ fn name_devices(tracer: &mut TracerEvidence, namespaces: &[Namespace]) {
         }
     }
     let name = |netns, ifindex| names.get(&(netns, ifindex)).map(ToString::to_string);
+    events.name_devices(name);
     for total in &mut tracer.totals {
         total.device = total.device.take().or_else(|| name(total.netns, total.ifindex));
     }

@@ -1,10 +1,11 @@
-//! The tables of causes and drop reasons: whole lines, and ids that are well-formed and unique. What
-//! the words in them must be is tested by the crate that reads them.
+//! The table of causes and the pages of drop reasons: whole lines, ids that are well-formed and
+//! unique, pages that are named after what they explain. What the words in them must be is tested by
+//! the crate that reads them.
 
 use super::{Problem, Tree};
 
 pub(super) const CAUSES: &str = "crates/whydrop-diagnose/knowledge/causes.tsv";
-const REASONS: &str = "crates/whydrop-diagnose/knowledge/reasons.tsv";
+const REASONS: &str = "crates/whydrop-diagnose/knowledge/reasons/";
 
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -17,16 +18,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         }
         unique(&rows, &mut problems);
     }
-    if let Some(rows) = rows(tree, REASONS, "name\tlayer\tclass\tmeaning", &mut problems) {
-        for (line, row) in rows.iter().filter(|(_, row)| !is_reason(row[0])) {
-            problems.push(Problem::new(line, format!("{} is not a reason's name", row[0])));
-        }
-        unique(&rows, &mut problems);
-        // In one order, so that two people who add the same reason meet.
-        for pair in rows.windows(2).filter(|pair| pair[0].1[0] > pair[1].1[0]) {
-            let what = format!("{} belongs before {}", pair[1].1[0], pair[0].1[0]);
-            problems.push(Problem::new(&pair[1].0, what));
-        }
+    for file in tree.files.iter().filter(|file| file.path.starts_with(REASONS)) {
+        problems.extend(page(&file.path, file.text().unwrap_or_default()));
     }
     problems
 }
@@ -79,9 +72,26 @@ pub(super) fn is_kebab(id: &str) -> bool {
     })
 }
 
-/// Upper-case words and numbers joined by underscores, as enum members in the kernel.
+/// A page's head begins with its name, and the name is that of the file.
+fn page(path: &str, text: &str) -> Option<Problem> {
+    let stem = path.strip_prefix(REASONS).and_then(|name| name.strip_suffix(".md"))?;
+    let name = text.strip_prefix("+++\nname = \"").and_then(|rest| rest.split('"').next());
+    match name {
+        Some(name) if name.to_lowercase() == stem && is_reason(name) => None,
+        Some(name) => {
+            Some(Problem::new(path, format!("{name} is not the name of this file's reason")))
+        }
+        None => Some(Problem::new(path, "the page does not begin with +++ and its name")),
+    }
+}
+
+/// Upper-case words and numbers joined by underscores, as enum members in the kernel; and the kernel's
+/// function after an `@` where the page is about one call site.
 fn is_reason(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    let (reason, symbol) = name.split_once('@').unwrap_or((name, "any"));
+    !symbol.is_empty()
+        && symbol.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && reason.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// The ids of all causes.
@@ -92,17 +102,17 @@ pub(super) fn causes(tree: &Tree) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CAUSES, REASONS, check, is_kebab};
+    use super::{CAUSES, check, is_kebab};
     use crate::tidy::problems;
 
     const GOOD_CAUSES: &str = "id\tlayer\tclass\tvariants\nlan-chatter\tnic\tbenign\t\n";
-    const GOOD_REASONS: &str =
-        "name\tlayer\tclass\tmeaning\nA_1\tip\tdepends\tWords.\nB\tip\tpeer\tMore.\n";
+    const PAGE: &str = "crates/whydrop-diagnose/knowledge/reasons/a_1@some_call.md";
 
     #[test]
-    fn good_tables_pass() {
-        assert_eq!(problems(check, &[(CAUSES, GOOD_CAUSES), (REASONS, GOOD_REASONS)]), [""; 0]);
-        assert_eq!(problems(check, &[]).len(), 2, "both are missing");
+    fn a_good_table_and_page_pass() {
+        let page = "+++\nname = \"A_1@some_call\"\n+++\n";
+        assert_eq!(problems(check, &[(CAUSES, GOOD_CAUSES), (PAGE, page)]), [""; 0]);
+        assert_eq!(problems(check, &[]).len(), 1, "the table is missing");
     }
 
     #[test]
@@ -114,21 +124,23 @@ mod tests {
             ("lan-chatter\tnic\tfault\t", "lan-chatter is there twice"),
         ] {
             let causes = format!("{GOOD_CAUSES}{row}\n");
-            let found = problems(check, &[(CAUSES, &causes), (REASONS, GOOD_REASONS)]);
+            let found = problems(check, &[(CAUSES, &causes)]);
             assert_eq!(found, [format!("{CAUSES}:3: {what}")]);
         }
     }
 
     #[test]
-    fn each_bad_reason_is_named() {
-        for (row, what) in [
-            ("C_d\tip\tpeer\tx", "C_d is not a reason's name"),
-            ("B\tip\tpeer\tx", "B is there twice"),
-            ("AA\tip\tpeer\tx", "AA belongs before B"),
+    fn each_bad_page_is_named() {
+        for (page, what) in [
+            ("+++\nname = \"A_2\"\n+++\n", "A_2 is not the name of this file's reason"),
+            (
+                "+++\nname = \"a_1@some_call\"\n",
+                "a_1@some_call is not the name of this file's reason",
+            ),
+            ("# A_1\n", "the page does not begin with +++ and its name"),
         ] {
-            let reasons = format!("{GOOD_REASONS}{row}\n");
-            let found = problems(check, &[(CAUSES, GOOD_CAUSES), (REASONS, &reasons)]);
-            assert_eq!(found, [format!("{REASONS}:4: {what}")]);
+            let found = problems(check, &[(CAUSES, GOOD_CAUSES), (PAGE, page)]);
+            assert_eq!(found, [format!("{PAGE}: {what}")]);
         }
     }
 

@@ -13,12 +13,8 @@ const RULES: &str = "crates/whydrop-diagnose/src/rules";
 
 /// Rules that no scenario has to expect, each with the reason.
 const UNPROVEN: &[(&str, &str)] = &[
-    ("lan-chatter", NOISE),
-    ("multicast-not-joined", NOISE),
-    ("purged-by-reconfiguration", NOISE),
     ("socket-closed-with-data", NOISE),
     ("tcp-routine-discard", NOISE),
-    ("unwanted-control-message", NOISE),
     (
         "listen-drop-other",
         "takes what is left of ListenDrops: memory or a route lost in mid-handshake",

@@ -33,12 +33,15 @@ fn parse(payload: &[u8]) -> Option<(u32, IpAddr)> {
     // On a point-to-point link `IFA_ADDRESS` is the other end's.
     let find = |wanted| attributes.clone().find(|(kind, _)| *kind == wanted);
     let (_, value) = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
-    let address = if let Ok(four) = <[u8; 4]>::try_from(value) {
-        Ipv4Addr::from(four).into()
-    } else {
-        Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()
-    };
-    Some((ifindex, address))
+    Some((ifindex, address(value)?))
+}
+
+/// An address by the length of its bytes.
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::collector::{Collector, Read};
-use crate::collectors::listeners;
 use crate::error::Why;
+use crate::inet_diag;
 use crate::netlink::{Buffer, Socket};
 
 pub(crate) const COLLECTOR: Collector =
@@ -18,8 +18,11 @@ const TCP_SYN_RECV: u8 = 3;
 
 /// Half-open connections by local port; a port without any is absent.
 pub(crate) fn dump(socket: &mut Socket, buffer: &mut Buffer) -> Result<BTreeMap<u16, u32>, Why> {
-    let dump = listeners::dump_tcp(socket, buffer, TCP_SYN_RECV, 0, listeners::port)?;
-    Ok(count(dump.items))
+    let mut ports = Vec::new();
+    inet_diag::list_tcp(socket, buffer, inet_diag::states(&[TCP_SYN_RECV]), 0, &mut |payload| {
+        ports.extend(inet_diag::port(payload));
+    })?;
+    Ok(count(ports))
 }
 
 fn count(ports: Vec<u16>) -> BTreeMap<u16, u32> {

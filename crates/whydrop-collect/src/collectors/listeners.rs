@@ -1,30 +1,18 @@
 //! TCP sockets in state LISTEN with their accept queues, from `inet_diag`
 //! (`net/ipv4/inet_diag.c`). One call is one look; `look` follows the queues through the window.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use rustix::io::Errno;
+use whydrop_model::SocketProtocol;
 
 use crate::collector::{Collector, Read};
 use crate::error::Why;
-use crate::netlink::{Attributes, Buffer, Dump, Failure, Socket, u16_at, u32_at};
+use crate::inet_diag::{self, WITH_MEMORY};
+use crate::netlink::{Buffer, Socket};
 
 pub(crate) const COLLECTOR: Collector =
     Collector { name: "listeners", what: "listening TCP sockets", read: Read::Looks };
 
-/// Message types of `include/uapi/linux/inet_diag.h` and `sock_diag.h`.
-const TCPDIAG_GETSOCK: u16 = 18;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const IPPROTO_TCP: u8 = 6;
-/// Bytes of `struct inet_diag_sockid`; all zero selects every socket.
-const SOCKID: usize = 48;
-/// Bytes of `struct inet_diag_msg`.
-const INET_DIAG_MSG: usize = 72;
-const INET_DIAG_SKMEMINFO: u16 = 7;
-/// Index of the drops in `INET_DIAG_SKMEMINFO` (`SK_MEMINFO_DROPS`).
-const SK_MEMINFO_DROPS: usize = 8;
 /// `include/net/tcp_states.h`.
 const TCP_LISTEN: u8 = 10;
 
@@ -48,93 +36,27 @@ pub(crate) struct Seen {
 
 /// All listeners of the socket's namespace.
 pub(crate) fn dump(socket: &mut Socket, buffer: &mut Buffer) -> Result<Vec<Seen>, Why> {
-    let extension = 1 << (INET_DIAG_SKMEMINFO - 1);
-    Ok(dump_tcp(socket, buffer, TCP_LISTEN, extension, parse)?.items)
-}
-
-/// Dumps the TCP sockets in one state. `parse` gets each `struct inet_diag_msg` with its attributes.
-///
-/// The kernel walks the sockets of all namespaces for each dump, so one walk for both address
-/// families is half the price of one for each. Only the older request can ask for that: it never
-/// names a family. Where a kernel refuses it, each family is asked for.
-pub(crate) fn dump_tcp<T>(
-    socket: &mut Socket,
-    buffer: &mut Buffer,
-    state: u8,
-    extension: u8,
-    parse: impl Fn(&[u8]) -> Option<T>,
-) -> Result<Dump<T>, Failure> {
-    match socket.dump(TCPDIAG_GETSOCK, &request(state, extension), buffer, &parse) {
-        Err(Failure::Refused(Errno::NOENT | Errno::INVAL | Errno::OPNOTSUPP)) => {
-            dump_by_family(socket, buffer, state, extension, parse)
-        }
-        other => other,
-    }
-}
-
-fn dump_by_family<T>(
-    socket: &mut Socket,
-    buffer: &mut Buffer,
-    state: u8,
-    extension: u8,
-    parse: impl Fn(&[u8]) -> Option<T>,
-) -> Result<Dump<T>, Failure> {
-    let mut of_family = |family| {
-        let request = request_by_family(family, state, extension);
-        socket.dump(SOCK_DIAG_BY_FAMILY, &request, buffer, &parse)
-    };
-    let mut both = of_family(AF_INET)?;
-    match of_family(AF_INET6) {
-        Ok(mut dump) => both.items.append(&mut dump.items),
-        // A kernel without IPv6 has no such sockets.
-        Err(Failure::Refused(Errno::NOENT)) => {}
-        Err(failure) => return Err(failure),
-    }
-    Ok(both)
-}
-
-/// `struct inet_diag_req`. The family is not looked at.
-fn request(state: u8, extension: u8) -> Vec<u8> {
-    let mut request = vec![AF_INET, 0, 0, extension];
-    request.extend([0; SOCKID]);
-    request.extend((1_u32 << state).to_ne_bytes());
-    request.extend(0_u32.to_ne_bytes());
-    request
-}
-
-/// `struct inet_diag_req_v2`.
-fn request_by_family(family: u8, state: u8, extension: u8) -> Vec<u8> {
-    let mut request = vec![family, IPPROTO_TCP, extension, 0];
-    request.extend((1_u32 << state).to_ne_bytes());
-    request.extend([0; SOCKID]);
-    request
-}
-
-/// The local port of a `struct inet_diag_msg`.
-pub(crate) fn port(payload: &[u8]) -> Option<u16> {
-    u16_at(payload, 4).map(u16::from_be)
+    let states = inet_diag::states(&[TCP_LISTEN]);
+    let mut listeners = Vec::new();
+    inet_diag::list_tcp(socket, buffer, states, WITH_MEMORY, &mut |payload| {
+        listeners.extend(parse(payload));
+    })?;
+    Ok(listeners)
 }
 
 fn parse(payload: &[u8]) -> Option<Seen> {
-    let address = match *payload.first()? {
-        AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(payload.get(8..12)?).ok()?).into(),
-        AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(payload.get(8..24)?).ok()?).into(),
-        _ => return None,
-    };
-    let cookie = [u32_at(payload, 44)?, u32_at(payload, 48)?].map(u64::from);
-    let drops = Attributes(payload.get(INET_DIAG_MSG..)?)
-        .find(|(kind, _)| *kind == INET_DIAG_SKMEMINFO)
-        .and_then(|(_, value)| u32_at(value, SK_MEMINFO_DROPS * 4));
+    let socket = inet_diag::parse(payload, SocketProtocol::Tcp)?;
+    let local = socket.local?;
     Some(Seen {
-        cookie: cookie[0] | cookie[1] << 32,
-        address,
-        port: port(payload)?,
-        ifindex: u32_at(payload, 40)?,
-        queued: u32_at(payload, 56)?,
-        backlog: u32_at(payload, 60)?,
-        uid: u32_at(payload, 64)?,
-        inode: u32_at(payload, 68)?.into(),
-        drops: drops.unwrap_or(0),
+        cookie: socket.cookie,
+        address: local.address,
+        port: local.port?,
+        ifindex: socket.ifindex,
+        queued: socket.recv_queue,
+        backlog: socket.send_queue,
+        uid: socket.uid?,
+        inode: socket.inode,
+        drops: socket.drops.after as u32,
     })
 }
 
@@ -146,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::fixture;
+    use crate::inet_diag::{IPPROTO_TCP, Query};
     use crate::netlink::Protocol;
 
     #[test]
@@ -167,8 +90,9 @@ mod tests {
     #[test]
     fn a_socket_without_memory_information_has_no_drops() {
         let message = &fixture::netlink("linux-6.18-listeners.bin")[0];
-        assert_eq!(parse(&message[..INET_DIAG_MSG]).unwrap().drops, 0);
-        assert_eq!(parse(&message[..INET_DIAG_MSG - 1]), None);
+        // Bytes of `struct inet_diag_msg`.
+        assert_eq!(parse(&message[..72]).unwrap().drops, 0);
+        assert_eq!(parse(&message[..71]), None);
     }
 
     /// Needs no privilege: anyone may ask for sockets.
@@ -187,10 +111,13 @@ mod tests {
             items
         };
         let together = mine(dump(&mut socket, &mut buffer).unwrap());
-        let extension = 1 << (INET_DIAG_SKMEMINFO - 1);
-        let apart = dump_by_family(&mut socket, &mut buffer, TCP_LISTEN, extension, parse).unwrap();
+        let states = inet_diag::states(&[TCP_LISTEN]);
+        let query = Query { protocol: IPPROTO_TCP, states, extension: WITH_MEMORY };
+        let mut apart = Vec::new();
+        let mut take = |payload: &[u8]| apart.extend(parse(payload));
+        inet_diag::list(&mut socket, &mut buffer, query, &mut take).unwrap();
         assert_eq!(together.len(), ports.len());
-        assert_eq!(together, mine(apart.items));
+        assert_eq!(together, mine(apart));
     }
 
     #[test]
@@ -206,7 +133,6 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             parse(&bytes);
-            port(&bytes);
         }
     }
 }

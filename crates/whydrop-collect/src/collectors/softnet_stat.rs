@@ -14,18 +14,27 @@ pub(crate) const COLLECTOR: Collector =
 const PROCESSED: usize = 0;
 const DROPPED: usize = 1;
 const TIME_SQUEEZE: usize = 2;
+const RECEIVED_RPS: usize = 9;
 const FLOW_LIMIT: usize = 10;
+const BACKLOG_LEN: usize = 11;
 const CPU: usize = 12;
 
 fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
+    facts.softnet = rows(place)?;
+    Ok(())
+}
+
+/// The rows; at least one.
+pub(crate) fn rows(place: &Place<'_>) -> Result<Vec<SoftnetFacts>, Why> {
     let text = place
         .table("softnet_stat")?
         .ok_or_else(|| Why::new("there is no /proc/net/softnet_stat"))?;
-    facts.softnet = text.lines().enumerate().filter_map(|(row, line)| parse(row, line)).collect();
-    if facts.softnet.is_empty() {
+    let rows: Vec<SoftnetFacts> =
+        text.lines().enumerate().filter_map(|(row, line)| parse(row, line)).collect();
+    if rows.is_empty() {
         return Err(Why::new("/proc/net/softnet_stat was not understood"));
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// A row of fewer than 13 columns does not tell its CPU; it then is counted, which is right unless a
@@ -42,6 +51,8 @@ fn parse(row: usize, line: &str) -> Option<SoftnetFacts> {
         dropped: *columns.get(DROPPED)?,
         time_squeeze: *columns.get(TIME_SQUEEZE)?,
         flow_limit: columns.get(FLOW_LIMIT).copied(),
+        received_rps: columns.get(RECEIVED_RPS).copied(),
+        backlog_len: columns.get(BACKLOG_LEN).map(|&packets| packets as u32),
     })
 }
 
@@ -58,6 +69,7 @@ mod tests {
         assert_eq!(softnet.len(), 2);
         assert_eq!((softnet[1].cpu, softnet[1].processed), (1, 0x1654));
         assert_eq!(softnet[1].flow_limit, Some(0));
+        assert_eq!((softnet[1].received_rps, softnet[1].backlog_len), (Some(0), Some(0)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The settings that decide how much the listen queue, the CPU backlog and the socket buffers hold,
-//! and whether packets are forwarded. `/proc/sys` shows those of the namespace the reader is in.
+//! how much a CPU receives in one go, and whether packets are forwarded. `/proc/sys` shows those of
+//! the namespace the reader is in.
 
 use crate::collector::{Collector, Facts, Place, Read};
 use crate::error::Why;
@@ -7,12 +8,19 @@ use crate::error::Why;
 pub(crate) const COLLECTOR: Collector =
     Collector { name: "sysctls", what: "kernel settings (sysctl)", read: Read::Namespace(read) };
 
-/// What is read. Those that the kernel keeps for the host as a whole (`tcp_mem`, `udp_mem`,
-/// `netdev_max_backlog`; `rmem_*` on older kernels) exist in the initial namespace only.
+/// What is read. Those that the kernel keeps for the host as a whole (`tcp_mem`, `udp_mem`, those of
+/// the CPU side; `rmem_*` on older kernels) exist in the initial namespace only.
 const NAMES: &[&str] = &[
+    "net.core.dev_weight",
+    "net.core.flow_limit_cpu_bitmap",
+    "net.core.flow_limit_table_len",
+    "net.core.netdev_budget",
+    "net.core.netdev_budget_usecs",
     "net.core.netdev_max_backlog",
     "net.core.rmem_default",
     "net.core.rmem_max",
+    "net.core.rps_default_mask",
+    "net.core.rps_sock_flow_entries",
     "net.core.somaxconn",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",

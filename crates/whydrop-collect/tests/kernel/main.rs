@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails and talks so")]
 
 mod counters;
+mod devices;
 mod listeners;
 mod netns;
+mod owners;
 mod presence;
 mod scale;
+mod sockets;
+mod stack;
 mod unprivileged;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::part::{Bulk, ConnectBurst, HttpShort, Idle, Tally};
+use super::sleep_until;
+use crate::part::{Bulk, ConnectBurst, HttpShort, Idle, Tally, TcpConnect};
 
 /// Longest wait for a server that answers at once if it answers at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,8 +56,17 @@ pub(super) fn connect_burst(
     Ok((tally, open))
 }
 
-fn sleep_until(moment: Instant) {
-    thread::sleep(moment.saturating_duration_since(Instant::now()));
+/// Opens connections one after the other and closes each at once.
+pub(super) fn tcp_connect(to: SocketAddr, connect: &TcpConnect) -> Tally {
+    let mut tally = Tally::default();
+    for _ in 0..connect.count {
+        match TcpStream::connect_timeout(&to, Duration::from_millis(connect.timeout_millis)) {
+            Ok(_) => tally.done += 1,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => tally.pending += 1,
+            Err(_) => tally.failed += 1,
+        }
+    }
+    tally
 }
 
 /// One request per connection, several connections at a time.
@@ -91,8 +101,19 @@ fn request(to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// One connection that carries many bytes.
+/// One connection that carries many bytes. If it gets stuck it is given up.
 pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
+    match transfer(to, bulk) {
+        Ok(whole) => Ok(Tally { done: whole.into(), pending: 0, failed: (!whole).into() }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(Tally { pending: 1, ..Tally::default() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// True if the server read everything and said nothing.
+fn transfer(to: SocketAddr, bulk: &Bulk) -> io::Result<bool> {
     let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
@@ -105,6 +126,5 @@ pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
     }
     connection.shutdown(Shutdown::Write)?;
     // The server closes once it has read everything.
-    let answer = connection.read_to_end(&mut Vec::new())?;
-    Ok(Tally { done: u64::from(answer == 0), pending: 0, failed: u64::from(answer > 0) })
+    Ok(connection.read_to_end(&mut Vec::new())? == 0)
 }

@@ -215,3 +215,91 @@ fn no_report_is_a_failure() {
     assert_eq!(judgement.got, "no report");
     assert_eq!(judgement.failures, ["it printed no report"]);
 }
+
+const CHATTER: &str = r#"
+    about = "x"
+    topology = "pair"
+    counters = { "b:dev.veth0.rx_dropped" = 30 }
+    [[traffic]]
+    name = "frames"
+    from = "a"
+    play.frames = { rounds = 15, frame = [{ ether.type = 0x88b5 }] }
+    [[expect]]
+    cause = "lan-chatter"
+    class = "benign"
+    netns = "b"
+    device = "veth0"
+    object = "0x88b5"
+    packets-from = ["sent:frames", 15]
+"#;
+
+/// Thirty frames of noise: 15 that the traffic counted, and 15 that the scenario is sure of.
+fn chatter(scenario: &Scenario) -> (Truth<'_>, Report) {
+    let mut truth = truth(scenario, 0);
+    truth.played.traffic = vec![Tally { done: 15, pending: 0, failed: 0 }];
+    let site = Site {
+        netns: truth.namespaces.get("b").cloned(),
+        device: Some("veth0".into()),
+        object: Some("EtherType 0x88b5".into()),
+        ..Site::default()
+    };
+    let cause = "lan-chatter".into();
+    let class = Class::Benign;
+    let noise =
+        Finding { cause, variant: None, class, packets: 30, site, ..finding(&self::scenario()) };
+    let mut report = report(vec![noise]);
+    report.verdict = Verdict::Clean;
+    report.ledger = Ledger { benign: 30, entries: report.ledger.entries, ..Ledger::default() };
+    (truth, report)
+}
+
+fn failures(truth: &Truth<'_>, report: Report) -> Vec<String> {
+    truth.judge(&Answer { exit: Some(0), report: Ok(Box::new(report)) }).failures
+}
+
+#[test]
+fn noise_may_be_a_finding_or_stay_in_the_ledger() {
+    let scenario = Scenario::parse("chatter", CHATTER).unwrap();
+    let (truth, report) = chatter(&scenario);
+    assert_eq!(failures(&truth, report.clone()), [""; 0]);
+    let in_ledger = Report { findings: Vec::new(), ..report };
+    let answer = Answer { exit: Some(0), report: Ok(Box::new(in_ledger.clone())) };
+    let judgement = truth.judge(&answer);
+    assert_eq!((judgement.packets_got, judgement.failures), (Some(30), Vec::new()));
+
+    let mut few = in_ledger;
+    few.ledger.entries[0].packets = 29;
+    few.ledger.benign = 29;
+    let meant = "lan-chatter: the ledger of b has 29 packets of it, not 30";
+    assert_eq!(failures(&truth, few), [meant]);
+}
+
+#[test]
+fn device_and_object_are_held_against_the_site() {
+    let scenario = Scenario::parse("chatter", CHATTER).unwrap();
+    let (truth, report) = chatter(&scenario);
+    let mut elsewhere = report.clone();
+    elsewhere.findings[0].site.device = Some("veth1".into());
+    assert_eq!(failures(&truth, elsewhere), ["lan-chatter: device is veth1, not veth0"]);
+    let mut other = report;
+    other.findings[0].site.object = None;
+    assert_eq!(failures(&truth, other), ["lan-chatter: object is unnamed, not 0x88b5"]);
+}
+
+#[test]
+fn of_several_findings_the_one_that_fits_is_meant() {
+    let scenario = Scenario::parse("chatter", CHATTER).unwrap();
+    let (truth, report) = chatter(&scenario);
+    let with_second = |object: &str, packets| {
+        let mut report = report.clone();
+        let mut second = report.findings[0].clone();
+        (second.packets, second.site.object) = (packets, Some(object.into()));
+        report.findings.insert(0, second);
+        report
+    };
+    let packets_got = |report: Report| {
+        truth.judge(&Answer { exit: Some(0), report: Ok(Box::new(report)) }).packets_got
+    };
+    assert_eq!(packets_got(with_second("EtherType 0x9999", 40)), Some(30), "by object");
+    assert_eq!(packets_got(with_second("EtherType 0x88b5", 40)), Some(30), "by packets");
+}

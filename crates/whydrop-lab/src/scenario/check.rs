@@ -4,7 +4,7 @@
 use whydrop_model::Class;
 
 use super::Scenario;
-use crate::counters::CounterName;
+use crate::counters::{CounterName, Term};
 
 /// Longest name that `/proc/PID/comm` can hold.
 const COMM: usize = 15;
@@ -28,38 +28,58 @@ impl Scenario {
     }
 
     fn check_server(&self, name: &str) -> Result<(), String> {
-        self.server(name).map(|_| ()).ok_or_else(|| format!("there is no server `{name}`"))
+        self.listener(name).map(|_| ()).ok_or_else(|| format!("there is no server `{name}`"))
+    }
+
+    fn check_named_traffic(&self, name: &str) -> Result<(), String> {
+        let known = self.traffic.iter().any(|traffic| traffic.name.as_deref() == Some(name));
+        if known { Ok(()) } else { Err(format!("no traffic is called `{name}`")) }
     }
 
     fn check_names(&self) -> Result<(), String> {
-        let remedied = self.remedy.iter().flat_map(|remedy| remedy.sysctl.keys());
-        let set = self.sysctl.keys().chain(self.sysctl_after_listen.keys()).chain(remedied);
-        for role in set {
+        let remedy = || self.remedy.iter();
+        let set = self.sysctl.keys().chain(self.sysctl_after_listen.keys());
+        for role in set.chain(remedy().flat_map(|remedy| remedy.sysctl.keys())) {
             self.check_role(role)?;
         }
-        let remedied = self.remedy.iter().flat_map(|remedy| remedy.counters.keys());
+        let lines = self.setup.iter().chain(&self.during);
+        let remedied = remedy().flat_map(|remedy| remedy.setup.iter().chain(&remedy.during));
+        for lines in lines.chain(remedied) {
+            self.check_role(&lines.role)?;
+        }
+        if self.setup.iter().chain(remedy().flat_map(|it| &it.setup)).any(|it| it.act > 0) {
+            return Err("`setup` comes before every act".into());
+        }
+        let remedied = remedy().flat_map(|remedy| remedy.counters.keys());
         for CounterName { role, .. } in self.watched().iter().chain(remedied) {
             self.check_role(role)?;
         }
-        for name in self.remedy.iter().flat_map(|remedy| remedy.server.keys()) {
+        for name in remedy().flat_map(|remedy| remedy.server.keys()) {
             self.check_server(name)?;
+        }
+        for name in remedy().flat_map(|remedy| remedy.traffic.keys()) {
+            self.check_named_traffic(name)?;
         }
         Ok(())
     }
 
     fn check_servers(&self) -> Result<(), String> {
-        for (index, server) in self.server.iter().enumerate() {
-            let name = &server.name;
-            self.check_role(&server.role)?;
+        let servers: Vec<_> = self.listeners().collect();
+        for (index, server) in servers.iter().enumerate() {
+            let name = server.name;
+            self.check_role(server.role)?;
+            if server.address(self).is_none() || server.reached_at(self).is_none() {
+                return Err(format!("server `{name}`: role `{}` has no address", server.role));
+            }
             if name.is_empty() || name.len() > COMM || !name.is_ascii() {
                 return Err(format!("server `{name}`: a name has 1 to {COMM} ASCII letters"));
             }
-            let earlier = &self.server[..index];
-            if earlier.iter().any(|other| other.name == *name) {
+            let earlier = &servers[..index];
+            if earlier.iter().any(|other| other.name == name) {
                 return Err(format!("two servers are called `{name}`"));
             }
-            if earlier.iter().any(|other| (&other.role, other.port) == (&server.role, server.port))
-            {
+            let place = |it: &super::Listener<'_>| (it.protocol, it.port, it.address(self));
+            if earlier.iter().any(|it| it.role == server.role && place(it) == place(server)) {
                 return Err(format!("two servers listen on port {}", server.port));
             }
         }
@@ -73,10 +93,18 @@ impl Scenario {
         }
         for traffic in &self.traffic {
             self.check_role(&traffic.from)?;
-            match &traffic.to {
-                Some(server) => self.check_server(server)?,
-                None if traffic.play.needs_server() => return Err("`to` is missing".into()),
-                None => {}
+            if let Some(server) = &traffic.to {
+                self.check_server(server)?;
+            }
+            match (&traffic.to, &traffic.at) {
+                (Some(_), Some(_)) => return Err("`to` and `at` exclude each other".into()),
+                (None, None) if traffic.play.needs_target() => {
+                    return Err("`to` or `at` is missing".into());
+                }
+                (None, Some(_)) if self.target(traffic).is_none() => {
+                    return Err("`at` names no role with an address".into());
+                }
+                _ => {}
             }
             if traffic.play.is_crafted() && self.ipv6 {
                 return Err("crafted packets are IPv4".into());
@@ -84,14 +112,15 @@ impl Scenario {
             if traffic.play.is_crafted() && self.topology.roles().first() != Some(&&*traffic.from) {
                 return Err("crafted packets come from the topology's first role".into());
             }
-            let connections = match &traffic.play {
+            let sockets = match &traffic.play {
                 Play::ConnectBurst(burst) => burst.waves.saturating_mul(burst.per_wave),
                 Play::HttpShort(http) => http.concurrency,
                 Play::Handshakes(shakes) => u32::from(shakes.held) + u32::from(shakes.completed),
-                Play::Idle(_) | Play::Bulk(_) | Play::SynFlood(_) => 1,
+                Play::UdpSend(send) => u32::from(send.sources.min(send.destinations)),
+                _ => 1,
             };
-            if connections == 0 || connections > CONNECTIONS {
-                return Err(format!("{connections} connections: 1 to {CONNECTIONS} are possible"));
+            if sockets == 0 || sockets > CONNECTIONS {
+                return Err(format!("{sockets} connections: 1 to {CONNECTIONS} are possible"));
             }
         }
         Ok(())
@@ -104,8 +133,12 @@ impl Scenario {
         if self.healthy && self.remedy.is_some() {
             return Err("what is healthy needs no remedy".into());
         }
-        if !self.healthy && (self.remedy.is_none() || self.counters.is_empty()) {
-            return Err("a `remedy` and `counters` that prove the cause are missing".into());
+        if !self.healthy && self.counters.is_empty() {
+            return Err("`counters` that prove the cause are missing".into());
+        }
+        let noise = self.expect.iter().all(|it| it.class == Class::Benign);
+        if !noise && self.remedy.is_none() {
+            return Err("a `remedy` is missing".into());
         }
         for expectation in &self.expect {
             let cause = &expectation.cause;
@@ -116,6 +149,11 @@ impl Scenario {
             let counted = !expectation.packets_from.is_empty();
             if counted == matches!(expectation.class, Class::Info) {
                 return Err(format!("{cause}: class info has no packets, every other class does"));
+            }
+            for term in &expectation.packets_from {
+                if let Term::Sent(name) = term {
+                    self.check_named_traffic(name)?;
+                }
             }
         }
         Ok(())
@@ -157,7 +195,7 @@ mod tests {
             ("role = \"b\"", "role = \"z\"", "`z` is not a role"),
             ("b:TcpExt", "q:TcpExt", "`q` is not a role"),
             ("to = \"server\"", "to = \"sever\"", "there is no server `sever`"),
-            ("to = \"server\"", "", "`to` is missing"),
+            ("to = \"server\"", "", "`to` or `at` is missing"),
             ("[remedy.server.server]", "[remedy.server.other]", "no server `other`"),
             ("backlog = 64", "backlogs = 64", "unknown field"),
             ("topology = \"pair\"", "topology = \"pair\"\nhealthy = true", "either `healthy`"),
@@ -167,6 +205,11 @@ mod tests {
             ("concurrency = 2", "concurrency = 0", "0 connections"),
             ("concurrency = 2", "concurrency = 2, pace = 1", "unknown field"),
             ("min = 1", "mim = 1", "did not match"),
+            ("to = \"server\"", "at = \"z:9000\"", "`at` names no role"),
+            ("from = \"a\"", "from = \"a\"\nat = \"b:1\"", "exclude each other"),
+            ("b:TcpExt.ListenOverflows\"]", "sent:flood\"]", "no traffic is called `flood`"),
+            ("[[traffic]]", "[[setup]]\nrole = \"b\"\nrun = [\"sh x\"]\n[[traffic]]", "none of"),
+            ("about = \"x\"", "about = \"x\"\nlike = \"no\"", "is no scenario"),
         ] {
             assert!(GOOD.contains(right), "{right}");
             let error = Scenario::parse("wrong", &GOOD.replace(right, wrong)).unwrap_err();

@@ -10,6 +10,11 @@ pub(crate) fn object() -> Vec<u8> {
     elf_section(include_bytes!("../../bpf/drop.bpf.o"), ".BTF")
 }
 
+/// That of the programs at other tracepoints.
+pub(crate) fn events_object() -> Vec<u8> {
+    elf_section(include_bytes!("../../bpf/events.bpf.o"), ".BTF")
+}
+
 /// A section of a little-endian 64-bit ELF file.
 fn elf_section(elf: &[u8], wanted: &str) -> Vec<u8> {
     let number = |at: usize, size: usize| {
@@ -30,6 +35,11 @@ fn elf_section(elf: &[u8], wanted: &str) -> Vec<u8> {
 pub(crate) type Layout = (u32, Vec<(String, u32, u32)>);
 
 impl Btf {
+    /// The entry with this id, counted from 1.
+    fn by_id(&self, id: u32) -> Option<Entry> {
+        self.entries().nth((id as usize).checked_sub(1)?)
+    }
+
     /// The layout of the struct of this name, with the members of anonymous unions left out.
     pub(crate) fn layout(&self, name: &str) -> Option<Layout> {
         let entry = self
@@ -238,4 +248,25 @@ proptest! {
             use_all(&btf);
         }
     }
+}
+
+#[test]
+fn what_is_left_out_leaves_its_number() {
+    let whole = Btf::parse(object()).unwrap();
+    let bytes = whole.only(&["sk_buff", "key", "exemplar"]);
+    assert!(bytes.len() < object().len());
+    let part = Btf::parse(bytes).unwrap();
+    assert_eq!(part.entries().count(), whole.entries().count());
+    for name in ["sk_buff", "exemplar"] {
+        assert_eq!(part.layout(name), whole.layout(name), "{name}");
+    }
+    assert_eq!(part.layout("net_device"), None);
+    assert_eq!(part.enums().count(), whole.enums().count());
+    let typedef = |btf: &Btf| {
+        btf.entries().position(|entry| {
+            entry.kind == Kind::Typedef && btf.string(entry.name) == Some("possible_net_t")
+        })
+    };
+    assert!(typedef(&whole).is_some());
+    assert_eq!(typedef(&part), typedef(&whole));
 }

@@ -13,7 +13,7 @@ use whydrop_probe::{Baseline, Error, KernelFacts, Options, Tracer, VMLINUX_BTF};
 use crate::{MOUNT_TRACEFS, passed_elsewhere, passed_under, turn, wait_until};
 
 /// Programs that a process holds, by id.
-fn held_by(pid: u32) -> BTreeSet<u32> {
+pub(crate) fn held_by(pid: u32) -> BTreeSet<u32> {
     let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the process");
     folder
         .flatten()
@@ -29,7 +29,7 @@ fn exist(ids: &BTreeSet<u32>) -> bool {
 }
 
 /// The kernel lets go of a program some time after its last holder did.
-fn assert_gone(ids: &BTreeSet<u32>) {
+pub(crate) fn assert_gone(ids: &BTreeSet<u32>) {
     wait_until(|| !exist(ids));
     assert!(!exist(ids), "programs {ids:?} remain");
 }

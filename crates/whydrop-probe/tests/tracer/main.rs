@@ -2,6 +2,7 @@
 //! namespaces of its own, and nothing is asserted about drops elsewhere.
 
 mod counting;
+mod events;
 mod life;
 mod names;
 mod pair;

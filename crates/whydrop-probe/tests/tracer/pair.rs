@@ -153,10 +153,18 @@ impl Pair {
 
     /// Datagrams to closed ports, as the kernel itself counts them at one end.
     pub(crate) fn no_ports(&self, end: usize) -> u64 {
+        self.counter(end, "Udp", "NoPorts")
+    }
+
+    /// A counter of `/proc/net/snmp` at one end.
+    pub(crate) fn counter(&self, end: usize, protocol: &str, name: &str) -> u64 {
         let text = self.output(end, &["cat", "/proc/net/snmp"]);
-        let mut rows = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let mut rows = text.lines().filter_map(|line| {
+            let (of, row) = line.split_once(": ")?;
+            (of == protocol).then_some(row)
+        });
         let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
-        let at = names.split(' ').position(|name| name == "NoPorts").expect("NoPorts");
+        let at = names.split(' ').position(|found| found == name).expect("the counter");
         values.split(' ').nth(at).and_then(|value| value.parse().ok()).expect("a number")
     }
 

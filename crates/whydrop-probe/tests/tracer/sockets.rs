@@ -102,6 +102,7 @@ fn datagrams_left_in_a_closed_socket_have_no_false_namespace() {
     const SENT: u64 = 20;
     let Some(_turn) = turn() else { return };
     let pair = Pair::new();
+    let resolver = Resolver::read(VMLINUX_BTF.as_ref());
     let inode = pair.inode(B);
     let traffic = || {
         let receiver = pair.at(B, || UdpSocket::bind((ADDRESSES[B], 0)).expect("a socket"));
@@ -120,7 +121,8 @@ fn datagrams_left_in_a_closed_socket_have_no_false_namespace() {
     };
     let evidence = trace(&Options::default(), traffic, |counts| {
         // The namespace is what is in question: any will do here.
-        packets(counts, |key| key.l4 == UDP && key.ifindex == 0) >= SENT
+        let left = |key: &Key| resolver.call_site(key.location).symbol == "udp_destruct_common";
+        packets(counts, left) >= SENT
     });
     let found = at_site(&evidence, "udp_destruct_common");
     let sum: u64 = found.iter().map(|total| total.packets).sum();
@@ -139,6 +141,7 @@ fn fragments_never_completed_have_no_false_namespace() {
     let pair = Pair::new();
     let inode = pair.inode(B);
     pair.output(B, &["sysctl", "-qw", "net.ipv4.ipfrag_time=1"]);
+    let resolver = Resolver::read(VMLINUX_BTF.as_ref());
     let traffic = || {
         for number in 0..FRAGMENTS {
             // Gaps between them, so that each has a place of its own in the tree.
@@ -146,12 +149,7 @@ fn fragments_never_completed_have_no_false_namespace() {
         }
     };
     let evidence = trace(&Options::default(), traffic, |counts| {
-        let expired: u64 = counts
-            .totals
-            .iter()
-            .filter(|(key, _)| key.l4 == UDP && key.l3 == 0x0800)
-            .map(|(_, count)| count.packets)
-            .sum();
+        let expired = packets(counts, |key| resolver.reason(key.reason) == "FRAG_REASM_TIMEOUT");
         expired >= u64::from(FRAGMENTS)
     });
     let found: Vec<_> =

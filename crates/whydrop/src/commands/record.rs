@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use crate::cli::Record;
-use crate::{evidence_file, failure, observe, output};
+use crate::{evidence_file, failure, observe, output, redact};
 
 /// Runs the command.
 pub(crate) fn run(options: &Record) -> anyhow::Result<ExitCode> {
     evidence_file::check_writable(&options.output)?;
     let evidence = observe::observe(&options.observe, options.duration)?;
+    let evidence = if options.redact { redact::redact(&evidence)? } else { evidence };
     evidence_file::write(&options.output, &evidence)?;
     let shown = options.output.display();
     output::message(&format!(

@@ -2,6 +2,7 @@
 //! exit status.
 
 mod bad_input;
+mod explain;
 mod lab;
 mod program;
 mod replay;

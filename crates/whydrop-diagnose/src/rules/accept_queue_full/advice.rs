@@ -94,7 +94,7 @@ fn raise_cap(refusals: &Refusals<'_>, to: u64) -> Option<String> {
 
 fn measured(refusals: &Refusals<'_>) -> String {
     format!(
-        "twice the longest queue seen ({}) plus the most refusals within a second ({})",
+        "twice the longest queue seen ({}) plus the most clients refused at once ({})",
         refusals.listener.peak(),
         refusals.course.burst
     )

@@ -1,0 +1,280 @@
+//! Drops that a rule took by their signatures, gathered by the place where they happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use whydrop_model::{
+    Confidence, DropTotal, EvidenceItem, EvidenceKind, Exemplar, Flow, Namespace, Remedy, Severity,
+    Site,
+};
+
+use crate::case::{Case, Claim, Conclusion, Loss};
+use crate::command;
+use crate::signature::Signature;
+
+/// Names listed in a sentence before "and others".
+const LISTED: usize = 3;
+
+/// A variant of a cause that its signatures tell.
+pub(crate) struct Kind {
+    /// The variant; `None` if the cause has none or it stays undecided.
+    pub(crate) variant: Option<&'static str>,
+    /// What bears it.
+    pub(crate) signatures: &'static [Signature],
+    /// Counters of the kernel that count the same; empty if there are none.
+    pub(crate) counters: &'static [&'static str],
+}
+
+/// What a rule says of a group.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// The variant, where flows or facts decide it and not the signature; `None` leaves the kind's.
+    pub(crate) variant: Option<&'static str>,
+    /// What must be edited.
+    pub(crate) object: Option<String>,
+    /// One sentence that names the thing to change.
+    pub(crate) summary: String,
+    /// The cure.
+    pub(crate) cure: String,
+    /// A command to run in the namespace, as typed there.
+    pub(crate) command: Option<String>,
+    /// What would not help, with the reason.
+    pub(crate) useless: &'static [&'static str],
+}
+
+/// Concludes a cause that is told by its signatures alone, for each kind and namespace. It is
+/// confirmed where a counter of the kernel agrees.
+pub(crate) fn conclude(
+    case: &mut Case<'_>,
+    cause: &'static str,
+    severity: Severity,
+    kinds: &[Kind],
+    tell: impl Fn(&Group<'_>, Option<&'static str>) -> Told,
+) {
+    for kind in kinds {
+        for group in take(case, kind.signatures) {
+            let told = tell(&group, kind.variant);
+            group.conclude(case, cause, severity, kind, told);
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Concludes a cause for this group.
+    pub(crate) fn conclude(
+        &self,
+        case: &mut Case<'_>,
+        cause: &'static str,
+        severity: Severity,
+        kind: &Kind,
+        told: Told,
+    ) {
+        let group = self;
+        let counters = group.counters(kind.counters);
+        let within = |line: String| command::within(group.namespace?, &line);
+        let conclusion = Conclusion {
+            variant: told.variant.or(kind.variant),
+            severity,
+            confidence: if counters.is_empty() {
+                Confidence::Likely
+            } else {
+                Confidence::Confirmed
+            },
+            loss: Loss::traced(group.packets),
+            site: group.site(case, told.object),
+            summary: told.summary,
+            evidence: group.proof().into_iter().chain(counters).collect(),
+            remedies: vec![Remedy {
+                summary: told.cure,
+                commands: told.command.and_then(within).into_iter().collect(),
+                useless: told.useless.iter().map(ToString::to_string).collect(),
+            }],
+        };
+        case.conclude(cause, conclusion);
+    }
+}
+
+/// Drops of one kind in one namespace (and on one device, if all were on the same).
+#[derive(Debug)]
+pub(crate) struct Group<'e> {
+    /// Inode of the namespace; `None` if the packets did not tell.
+    pub(crate) netns: Option<u64>,
+    /// The namespace, if it is among the evidence.
+    pub(crate) namespace: Option<&'e Namespace>,
+    /// The device, if it was the same for all.
+    pub(crate) device: Option<&'e str>,
+    /// How many.
+    pub(crate) packets: u64,
+    /// What was taken.
+    claims: Vec<Claim<'e>>,
+    /// Some of them in detail.
+    exemplars: Vec<&'e Exemplar>,
+}
+
+/// Takes all open drops that bear one of the signatures; one group per namespace.
+pub(crate) fn take<'e>(case: &mut Case<'e>, signatures: &[Signature]) -> Vec<Group<'e>> {
+    let claims = case.claim(|total| signatures.iter().any(|signature| signature.matches(total)));
+    gather(case, claims)
+}
+
+/// Gathers what was claimed; one group per namespace.
+pub(crate) fn gather<'e>(case: &Case<'e>, claims: Vec<Claim<'e>>) -> Vec<Group<'e>> {
+    let mut by_netns: BTreeMap<Option<u64>, Vec<Claim<'e>>> = BTreeMap::new();
+    for claim in claims {
+        by_netns.entry(claim.total.netns).or_default().push(claim);
+    }
+    by_netns.into_iter().map(|(netns, claims)| Group::new(case, netns, claims)).collect()
+}
+
+impl<'e> Group<'e> {
+    fn new(case: &Case<'e>, netns: Option<u64>, claims: Vec<Claim<'e>>) -> Self {
+        let evidence = case.evidence();
+        let devices: BTreeSet<_> =
+            claims.iter().map(|claim| claim.total.device.as_deref()).collect();
+        let mut devices = devices.into_iter();
+        let device = devices.next().flatten().filter(|_| devices.next().is_none());
+        let of_these = |one: &&Exemplar| claims.iter().any(|claim| one.is_of(claim.total));
+        Self {
+            netns,
+            namespace: netns.and_then(|inode| evidence.namespace(inode)),
+            device,
+            packets: claims.iter().map(|claim| claim.packets).sum(),
+            exemplars: evidence.tracer.exemplars.iter().filter(of_these).collect(),
+            claims,
+        }
+    }
+
+    /// Where they happened, with the thing to edit.
+    pub(crate) fn site(&self, case: &Case<'_>, object: Option<String>) -> Site {
+        Site { device: self.device.map(Into::into), object, ..case.site_of(self.netns) }
+    }
+
+    /// What the tracer saw, by reason and function.
+    pub(crate) fn proof(&self) -> Vec<EvidenceItem> {
+        let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+        for claim in &self.claims {
+            let symbol = claim.total.site.as_ref().map_or("?", |site| site.symbol.as_str());
+            *seen.entry(format!("{}@{symbol}", claim.total.reason)).or_default() += claim.packets;
+        }
+        seen.into_iter()
+            .map(|(name, packets)| EvidenceItem::new(EvidenceKind::Tracer, name, packets))
+            .collect()
+    }
+
+    /// Growth of the namespace's counters, those that grew.
+    pub(crate) fn counters(&self, names: &[&str]) -> Vec<EvidenceItem> {
+        let grown = |name: &&str| {
+            let delta = self.namespace?.delta(name).filter(|delta| *delta > 0)?;
+            Some(EvidenceItem::new(EvidenceKind::Counter, *name, delta))
+        };
+        names.iter().filter_map(grown).collect()
+    }
+
+    /// One of the totals that make it up.
+    pub(crate) fn first(&self) -> Option<&'e DropTotal> {
+        self.claims.first().map(|claim| claim.total)
+    }
+
+    /// Mean `skb->len`, in bytes; `None` if there are none.
+    pub(crate) fn mean_length(&self) -> Option<u64> {
+        let (bytes, packets) = self.claims.iter().fold((0, 0), |(bytes, packets), claim| {
+            (bytes + claim.total.bytes, packets + claim.total.packets)
+        });
+        bytes.checked_div(packets)
+    }
+
+    /// Flows of those seen in detail.
+    pub(crate) fn flows(&self) -> impl Iterator<Item = &'e Flow> + '_ {
+        self.exemplars.iter().filter_map(|one| one.flow.as_ref())
+    }
+
+    /// Destination ports, most frequent first among those seen in detail: `9000` or `53, 80 and
+    /// others`; `None` if none was seen.
+    pub(crate) fn ports(&self) -> Option<String> {
+        listed(self.flows().filter_map(|flow| flow.destination.port).map(|port| port.to_string()))
+    }
+
+    /// Destination addresses among those seen in detail.
+    pub(crate) fn destinations(&self) -> Option<String> {
+        listed(self.flows().map(|flow| flow.destination.address.to_string()))
+    }
+
+    /// Source addresses among those seen in detail, or words for "not seen".
+    pub(crate) fn sources(&self) -> String {
+        listed(self.flows().map(|flow| flow.source.address.to_string()))
+            .unwrap_or_else(|| "senders not seen in detail".into())
+    }
+
+    /// Destination addresses, or words for "not seen".
+    pub(crate) fn targets(&self) -> String {
+        self.destinations().unwrap_or_else(|| "destinations not seen in detail".into())
+    }
+
+    /// IP protocol numbers.
+    pub(crate) fn protocols(&self) -> String {
+        let numbers = self.claims.iter().filter_map(|claim| claim.total.l4);
+        listed(numbers.map(|number| number.to_string())).unwrap_or_else(|| "?".into())
+    }
+
+    /// The device, or words for several.
+    pub(crate) fn device_name(&self) -> &'e str {
+        self.device.unwrap_or("several devices")
+    }
+
+    /// True if any of those seen in detail is IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.claims.iter().any(|claim| claim.total.l3 == 0x86dd)
+            || self.flows().any(|flow| matches!(flow.destination.address, IpAddr::V6(_)))
+    }
+}
+
+/// The most frequent few, in words.
+fn listed(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    let mut sorted: Vec<_> = counts.into_iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let more = sorted.len() > LISTED;
+    let names: Vec<_> = sorted.into_iter().take(LISTED).map(|(name, _)| name).collect();
+    match names.as_slice() {
+        [] => None,
+        _ if more => Some(format!("{} and others", names.join(", "))),
+        _ => Some(names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::drops;
+    use crate::{Thresholds, sample};
+
+    #[test]
+    fn drops_are_gathered_by_namespace() {
+        let mut evidence = sample::evidence();
+        let here = sample::total("NO_SOCKET", "tcp_v4_rcv", 5);
+        let mut there = here.clone();
+        there.netns = None;
+        let mut other_device = here.clone();
+        other_device.device = Some("veth1".into());
+        evidence.tracer.exemplars = vec![sample::exemplar(&here, 1000)];
+        evidence.tracer.totals = vec![here, there, other_device];
+        let mut case = Case::new(&evidence, Thresholds::default());
+        let groups = take(&mut case, &[drops("NO_SOCKET", "tcp_v4_rcv")]);
+        assert_eq!(groups.len(), 2);
+        assert_eq!((groups[0].netns, groups[0].packets), (None, 5));
+        assert_eq!((groups[1].packets, groups[1].device), (10, None));
+        assert_eq!(groups[1].ports().as_deref(), Some("40000"));
+        assert_eq!(groups[1].proof()[0].name, "NO_SOCKET@tcp_v4_rcv");
+        assert_eq!(case.open().count(), 0);
+    }
+
+    #[test]
+    fn the_most_frequent_are_named_first() {
+        let names = ["b", "a", "c", "b", "d"].map(String::from);
+        assert_eq!(listed(names.into_iter()).as_deref(), Some("b, a, c and others"));
+        assert_eq!(listed(std::iter::empty()), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Servers of either protocol, and what they have in common.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+
+use super::{Read, Scenario};
+use crate::part::{Part, Receive};
+
+/// A UDP server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct UdpServer {
+    /// Its name here and in `/proc/PID/comm`.
+    pub(crate) name: String,
+    /// Where it runs.
+    pub(crate) role: String,
+    pub(crate) port: u16,
+    /// Address to receive on; absent for the role's own.
+    pub(crate) bind: Option<IpAddr>,
+    /// The only peer it hears.
+    pub(crate) connected_to: Option<SocketAddr>,
+    /// `SO_RCVBUF`; absent for the default.
+    pub(crate) rcvbuf: Option<u32>,
+    #[serde(default)]
+    pub(crate) read: Read,
+    #[serde(default)]
+    pub(crate) echo: bool,
+    /// From a datagram to its echo.
+    #[serde(default)]
+    pub(crate) delay_millis: u64,
+    /// Stopped with SIGSTOP once it has its socket.
+    #[serde(default)]
+    pub(crate) stopped: bool,
+}
+
+/// A server, whatever it speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listener<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) role: &'a str,
+    /// `tcp` or `udp`, as reports call it.
+    pub(crate) protocol: &'static str,
+    pub(crate) port: u16,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) stopped: bool,
+    pub(crate) relisten: bool,
+}
+
+impl Listener<'_> {
+    /// The address of its socket; `None` if its role has none.
+    pub(crate) fn address(&self, scenario: &Scenario) -> Option<SocketAddr> {
+        let own = || scenario.topology.address(self.role, scenario.ipv6);
+        Some(SocketAddr::new(self.bind.or_else(own)?, self.port))
+    }
+
+    /// The address that clients use: its role's own, whatever it is bound to.
+    pub(crate) fn reached_at(&self, scenario: &Scenario) -> Option<SocketAddr> {
+        let address = scenario.topology.address(self.role, scenario.ipv6)?;
+        Some(SocketAddr::new(address, self.port))
+    }
+}
+
+impl Scenario {
+    /// All servers, in the order in which they start.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = Listener<'_>> {
+        let tcp = self.server.iter().map(|server| Listener {
+            name: &server.name,
+            role: &server.role,
+            protocol: "tcp",
+            port: server.port,
+            bind: server.bind,
+            stopped: server.stopped,
+            relisten: server.relisten,
+        });
+        let udp = self.udp_server.iter().map(|server| Listener {
+            name: &server.name,
+            role: &server.role,
+            protocol: "udp",
+            port: server.port,
+            bind: server.bind,
+            stopped: server.stopped,
+            relisten: false,
+        });
+        tcp.chain(udp)
+    }
+
+    /// The server of this name.
+    pub(crate) fn listener(&self, name: &str) -> Option<Listener<'_>> {
+        self.listeners().find(|listener| listener.name == name)
+    }
+
+    /// What the actor of a server is told; `None` if its role has no address.
+    pub(crate) fn part(&self, listener: &Listener<'_>) -> Option<Part> {
+        let address = listener.address(self)?;
+        let tcp = self.server.iter().find(|server| server.name == listener.name);
+        if let Some(server) = tcp {
+            return Some(Part::Serve { address, serve: server.serve() });
+        }
+        let server = self.udp_server.iter().find(|server| server.name == listener.name)?;
+        let UdpServer { connected_to: peer, rcvbuf, read, echo, delay_millis, .. } = *server;
+        let receive = Receive { peer, rcvbuf, read, echo, delay_millis };
+        Some(Part::Receive { address, receive })
+    }
+}

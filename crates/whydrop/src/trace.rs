@@ -1,0 +1,122 @@
+//! The tracer and the other tracepoints over one window, and what becomes of them when there are
+//! none.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use whydrop_model::{EventEvidence, Namespace, NotChecked, TracerEvidence};
+use whydrop_probe::{Error, Events, Key, Options, RawDrop, Reader, Tracer};
+
+use crate::cli::Observe;
+
+/// Exemplars of one key kept as evidence. The tracer already thins them out; this bounds a long
+/// window.
+const KEPT_PER_KEY: u32 = 8;
+
+/// Exemplars kept in all.
+const KEPT: usize = 1024;
+
+/// A tracer at work, or why there is none; and beside it the other tracepoints.
+pub(crate) struct Trace {
+    tracing: Result<Box<Running>, Error>,
+    events: Events,
+    unheard: Vec<NotChecked>,
+}
+
+struct Running {
+    tracer: Tracer,
+    reader: Option<Reader>,
+    kept: Kept,
+}
+
+impl Trace {
+    /// Attaches and opens the window.
+    pub(crate) fn start(what: &Observe) -> Self {
+        let options = Options { btf: what.kernel_btf.clone(), ..Options::default() };
+        let (tracer, mut events, mut unheard) = Tracer::attach_with_events(&options);
+        let tracing = tracer.and_then(|mut tracer| {
+            tracer.open_window()?;
+            let reader = tracer.reader();
+            Ok(Box::new(Running { tracer, reader, kept: Kept::default() }))
+        });
+        unheard.extend(events.open_window().err().map(|error| no_events(&error)));
+        Self { tracing, events, unheard }
+    }
+
+    /// Exemplars kept so far.
+    pub(crate) fn kept(&self) -> usize {
+        self.tracing.as_ref().map_or(0, |running| running.kept.drops.len())
+    }
+
+    /// Takes what exemplars there are, and waits for more.
+    pub(crate) fn wait(&mut self, at_most: Duration) {
+        self.events.drain();
+        let Ok(running) = &mut self.tracing else { return thread::sleep(at_most) };
+        let Running { reader: Some(reader), kept, .. } = running.as_mut() else {
+            return thread::sleep(at_most);
+        };
+        // An unreadable ring costs exemplars; the totals do not depend on it.
+        if let Err(error) = reader.poll(at_most, &mut |drop| kept.keep(drop)) {
+            kept.unreadable = Some(error.to_string());
+            thread::sleep(at_most);
+        }
+    }
+
+    /// Closes the window and gives everything its name. Without a tracer, says why.
+    pub(crate) fn finish(
+        mut self,
+        namespaces: &[Namespace],
+    ) -> (TracerEvidence, EventEvidence, Vec<NotChecked>) {
+        let closed = self.tracing.as_mut().map_or(Ok(()), |running| running.tracer.close_window());
+        self.wait(Duration::ZERO);
+        let known = |inode| namespaces.iter().any(|namespace| namespace.inode == inode);
+        let mut unheard = self.unheard;
+        let events = self.events.finish(&known).unwrap_or_else(|error| {
+            unheard.push(no_events(&error));
+            EventEvidence::default()
+        });
+        let finished = self.tracing.and_then(|running| {
+            closed?;
+            let Running { tracer, kept, .. } = *running;
+            let (evidence, mut not_checked) = tracer.finish(&kept.drops, &known)?;
+            let unreadable = |why| NotChecked { what: "drops in detail".into(), why };
+            not_checked.extend(kept.unreadable.map(unreadable));
+            Ok((evidence, not_checked))
+        });
+        let (tracer, mut not_checked) = finished.unwrap_or_else(|error| {
+            let what = "drops inside the kernel (tracepoint skb:kfree_skb)".into();
+            let missing = NotChecked { what, why: error.to_string() };
+            let attempts = match error {
+                Error::Refused { attempts } => attempts,
+                _ => Vec::new(),
+            };
+            (TracerEvidence::absent(attempts), vec![missing])
+        });
+        not_checked.extend(unheard);
+        (tracer, events, not_checked)
+    }
+}
+
+fn no_events(why: &Error) -> NotChecked {
+    let what = "signs of loss other than drops".into();
+    NotChecked { what, why: why.to_string() }
+}
+
+/// Exemplars kept as evidence: the first few of each kind, so that none is crowded out.
+#[derive(Default)]
+struct Kept {
+    drops: Vec<RawDrop>,
+    per_key: BTreeMap<Key, u32>,
+    unreadable: Option<String>,
+}
+
+impl Kept {
+    fn keep(&mut self, drop: RawDrop) {
+        let count = self.per_key.entry(drop.key).or_default();
+        *count += 1;
+        if *count <= KEPT_PER_KEY && self.drops.len() < KEPT {
+            self.drops.push(drop);
+        }
+    }
+}
