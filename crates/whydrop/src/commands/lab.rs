@@ -81,8 +81,9 @@ fn play(
     for name in names {
         output::progress(&format!("whydrop: playing {name}"));
         outcomes.push(runner.run(name, false)?);
-        let healthy = scenarios.iter().any(|one| one.name == *name && one.healthy);
-        if remedy && !healthy {
+        let has_remedy =
+            scenarios.iter().chain(&planned).any(|one| one.name == *name && one.remedy);
+        if remedy && has_remedy {
             output::progress(&format!("whydrop: playing {name} with its remedy"));
             outcomes.push(runner.run(name, true)?);
         }
@@ -93,6 +94,6 @@ fn play(
         Plain::Json => whydrop_lab::write_json(&outcomes, &mut out)?,
     }
     out.flush()?;
-    let wrong = outcomes.iter().any(|outcome| !outcome.pass);
+    let wrong = outcomes.iter().any(Outcome::is_wrong);
     Ok(if wrong { failure::fault() } else { failure::CLEAN })
 }
