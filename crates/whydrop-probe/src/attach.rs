@@ -51,11 +51,22 @@ pub struct Options {
     /// Buckets of eight keys in the table of totals, per CPU, rounded up to a power of two; `None`
     /// for as many as fit.
     pub buckets: Option<u32>,
+    /// Whether to count polls of network devices that use up their budget (`napi:napi_poll`). Off by
+    /// default: the tracepoint fires for every poll, which under a flood is every packet, and even a
+    /// program that only looks costs the traffic one to two percent.
+    pub polls: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rate: 10, stacks: true, btf: VMLINUX_BTF.into(), only: None, buckets: None }
+        Self {
+            rate: 10,
+            stacks: true,
+            btf: VMLINUX_BTF.into(),
+            only: None,
+            buckets: None,
+            polls: false,
+        }
     }
 }
 

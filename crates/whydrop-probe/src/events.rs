@@ -156,6 +156,9 @@ impl Events {
         let LoadedEvents { mut ebpf, offers } = loaded;
         let (mut programs, mut absent, mut not_checked) = (Vec::new(), Vec::new(), Vec::new());
         for (tracepoint, offer) in TRACEPOINTS.iter().zip(offers) {
+            if tracepoint.name == "napi_poll" && !options.polls {
+                continue;
+            }
             let why = match offer {
                 Offer::Absent => {
                     absent.push(tracepoint.full_name());

@@ -142,11 +142,23 @@ fn programs(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// All runs of a process's programs. A program held by two descriptors counts once.
+/// `BPF_PROG_TYPE_TRACING` (`include/uapi/linux/bpf.h`): a `tp_btf` program.
+const TRACING: u64 = 26;
+
+/// Runs of a process's programs: of its `tp_btf` program if it has one (whydrop's drop tracer; its
+/// others sit on other tracepoints), else of all. A program held by two descriptors counts once.
 fn process_runs(pid: u32) -> Result<RunStats> {
     let mut seen = Vec::new();
     let mut sum = RunStats::default();
-    for text in programs(pid) {
+    let mut all = programs(pid);
+    let is_tracing = |text: &String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("prog_type:"));
+        line.and_then(|kind| kind.trim().parse().ok()) == Some(TRACING)
+    };
+    if all.iter().any(is_tracing) {
+        all.retain(is_tracing);
+    }
+    for text in all {
         let value = |name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)

@@ -273,8 +273,8 @@ fn polls_that_use_up_their_budget() {
             }
         });
     };
-    let evidence =
-        listen(&Options::default(), traffic, |counts| counted(counts, EVENT, inode) >= 1);
+    let options = Options { polls: true, ..Options::default() };
+    let evidence = listen(&options, traffic, |counts| counted(counts, EVENT, inode) >= 1);
     let found = totals(&evidence, EVENT, inode);
     let [total] = *found else { panic!("{:?}", evidence.totals) };
     assert_eq!((&*total.code, total.ifindex, total.family), ("64", pair.ifindex(B), 0));
@@ -337,7 +337,8 @@ fn only_the_window_counts_events() {
 #[test]
 fn every_tracepoint_of_this_kernel_is_listened_to() {
     let Some(_turn) = turn() else { return };
-    let (tracer, mut events, not_checked) = Tracer::attach_with_events(&Options::default());
+    let options = Options { polls: true, ..Options::default() };
+    let (tracer, mut events, not_checked) = Tracer::attach_with_events(&options);
     let tracer = tracer.expect("attached");
     assert_eq!(not_checked, []);
     let held = crate::life::held_by(std::process::id());
