@@ -96,6 +96,25 @@ pub(crate) fn list(
     }
 }
 
+/// Any state there is.
+const EVERY_STATE: u32 = 0xffff;
+
+/// Hands every socket of a protocol without connections to `each`, with its memory.
+pub(crate) fn list_sockets(
+    diag: &mut netlink::Socket,
+    buffer: &mut Buffer,
+    (number, protocol): (u8, SocketProtocol),
+    each: &mut dyn FnMut(Socket),
+) -> Result<(), Failure> {
+    let mut take = |payload: &[u8]| {
+        if let Some(socket) = parse(payload, protocol) {
+            each(socket);
+        }
+    };
+    let query = Query { protocol: number, states: EVERY_STATE, extension: WITH_MEMORY };
+    list(diag, buffer, query, &mut take)
+}
+
 /// `struct inet_diag_req`. The family is not looked at.
 fn request(states: u32, extension: u8) -> Vec<u8> {
     let mut request = vec![AF_INET, 0, 0, extension];

@@ -219,6 +219,16 @@ impl<'e> Case<'e> {
     }
 }
 
+/// Claims by the namespace in which their packets were dropped.
+#[must_use]
+pub fn by_netns(claims: Vec<Claim<'_>>) -> BTreeMap<Option<u64>, Vec<Claim<'_>>> {
+    let mut groups: BTreeMap<Option<u64>, Vec<_>> = BTreeMap::new();
+    for claim in claims {
+        groups.entry(claim.total.netns).or_default().push(claim);
+    }
+    groups
+}
+
 /// Packets of several claims together.
 #[must_use]
 pub fn packets(claims: &[Claim<'_>]) -> u64 {

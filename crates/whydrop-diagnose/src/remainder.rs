@@ -11,7 +11,7 @@ use crate::case::{Case, Conclusion, Loss};
 
 /// Counters whose every step is a lost packet, with the drop reason under which the tracer sees the
 /// same packets; an empty reason means that it never does.
-const COUNTED: &[(&[&str], &str)] = &[(&["TcpExt.TCPBacklogDrop"], "SOCKET_BACKLOG")];
+const COUNTED: &[(&str, &str)] = &[("TcpExt.TCPBacklogDrop", "SOCKET_BACKLOG")];
 
 /// Fields of `rtnl_link_stats64` that count frames lost before there was an skb: never traced.
 const LINK_LOSSES: &[&str] =
@@ -51,15 +51,13 @@ fn traced(case: &mut Case<'_>) {
 
 fn counted(case: &mut Case<'_>) {
     for namespace in case.namespaces() {
-        for (counters, reason) in COUNTED {
-            let grown: u64 =
-                counters.iter().filter_map(|name| case.unbooked(namespace, name)).sum();
+        for (counter, reason) in COUNTED {
+            let grown = case.unbooked(namespace, counter).unwrap_or(0);
             let missing = grown.saturating_sub(traced_as(case, Some(namespace), reason));
             if missing > 0 {
-                let name = counters.join(" + ");
-                let site =
-                    Site { object: Some(name.clone()), ..case.site_of(Some(namespace.inode)) };
-                record(case, site, (0, missing), EvidenceKind::Counter, &name);
+                let object = Some((*counter).to_string());
+                let site = Site { object, ..case.site_of(Some(namespace.inode)) };
+                record(case, site, (0, missing), EvidenceKind::Counter, counter);
             }
         }
     }

@@ -1,10 +1,8 @@
 //! Drops that are recognised by their reason and the function that freed them.
 
-use std::collections::BTreeMap;
-
 use whydrop_model::DropTotal;
 
-use crate::case::{Case, Loss, packets};
+use crate::case::{self, Case, Claim, Loss, packets};
 
 /// A pattern over drop totals.
 pub struct Signature {
@@ -40,14 +38,14 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// Books all open drops that bear one of the signatures under a cause that needs no finding: noise.
-/// One account per namespace.
 pub fn book_as_noise(case: &mut Case<'_>, cause: &'static str, signatures: &[Signature]) {
     let claims = case.claim(|total| signatures.iter().any(|signature| signature.matches(total)));
-    let mut by_netns: BTreeMap<Option<u64>, Vec<_>> = BTreeMap::new();
-    for claim in claims {
-        by_netns.entry(claim.total.netns).or_default().push(claim);
-    }
-    for (netns, claims) in by_netns {
+    book_claims_as_noise(case, cause, claims);
+}
+
+/// Books what was claimed under a cause that needs no finding. One account per namespace.
+pub fn book_claims_as_noise(case: &mut Case<'_>, cause: &'static str, claims: Vec<Claim<'_>>) {
+    for (netns, claims) in case::by_netns(claims) {
         let site = case.site_of(netns);
         case.account(cause, Loss::traced(packets(&claims)), site);
     }

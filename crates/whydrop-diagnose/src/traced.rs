@@ -8,7 +8,7 @@ use whydrop_model::{
     Site,
 };
 
-use crate::case::{Case, Claim, Conclusion, Loss};
+use crate::case::{self, Case, Claim, Conclusion, Loss};
 use crate::command;
 use crate::signature::Signature;
 
@@ -119,10 +119,7 @@ pub(crate) fn take<'e>(case: &mut Case<'e>, signatures: &[Signature]) -> Vec<Gro
 
 /// Gathers what was claimed; one group per namespace.
 pub(crate) fn gather<'e>(case: &Case<'e>, claims: Vec<Claim<'e>>) -> Vec<Group<'e>> {
-    let mut by_netns: BTreeMap<Option<u64>, Vec<Claim<'e>>> = BTreeMap::new();
-    for claim in claims {
-        by_netns.entry(claim.total.netns).or_default().push(claim);
-    }
+    let by_netns = case::by_netns(claims);
     by_netns.into_iter().map(|(netns, claims)| Group::new(case, netns, claims)).collect()
 }
 

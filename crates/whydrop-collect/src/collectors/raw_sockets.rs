@@ -6,27 +6,20 @@ use whydrop_model::{Socket, SocketProtocol};
 
 use crate::collector::{Collector, Place, Read};
 use crate::error::Why;
-use crate::inet_diag::{self, IPPROTO_RAW, Query, WITH_MEMORY};
+use crate::inet_diag::{self, IPPROTO_RAW};
 use crate::netlink::{self, Failure};
 use crate::socket_table;
 
 pub(crate) const COLLECTOR: Collector =
     Collector { name: "raw_sockets", what: "raw IP sockets", read: Read::Sockets(list) };
 
-const EVERY_STATE: u32 = 0xffff;
-
 fn list(
     place: &mut Place<'_>,
     diag: &mut netlink::Socket,
     each: &mut dyn FnMut(Socket),
 ) -> Result<(), Why> {
-    let mut take = |payload: &[u8]| {
-        if let Some(socket) = inet_diag::parse(payload, SocketProtocol::Raw) {
-            each(socket);
-        }
-    };
-    let query = Query { protocol: IPPROTO_RAW, states: EVERY_STATE, extension: WITH_MEMORY };
-    match inet_diag::list(diag, place.buffer, query, &mut take) {
+    let raw = (IPPROTO_RAW, SocketProtocol::Raw);
+    match inet_diag::list_sockets(diag, place.buffer, raw, each) {
         Err(Failure::Refused(Errno::NOENT)) => {}
         other => return Ok(other?),
     }

@@ -16,20 +16,14 @@ pub(crate) const COLLECTOR: Collector =
 
 /// `include/net/tcp_states.h`.
 const TCP_CLOSE: u8 = 7;
-const EVERY_STATE: u32 = 0xffff;
 
 fn list(
     place: &mut Place<'_>,
     diag: &mut netlink::Socket,
     each: &mut dyn FnMut(Socket),
 ) -> Result<(), Why> {
-    let mut take = |payload: &[u8]| {
-        if let Some(socket) = inet_diag::parse(payload, SocketProtocol::Udp) {
-            each(socket);
-        }
-    };
-    let query = Query { protocol: IPPROTO_UDP, states: EVERY_STATE, extension: WITH_MEMORY };
-    match inet_diag::list(diag, place.buffer, query, &mut take) {
+    let udp = (IPPROTO_UDP, SocketProtocol::Udp);
+    match inet_diag::list_sockets(diag, place.buffer, udp, each) {
         Err(Failure::Refused(Errno::NOENT)) => list_table(place, each),
         other => Ok(other?),
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use whydrop_model::{DropTotal, Evidence};
 
-use crate::case::{Case, Loss};
+use crate::case::Case;
 use crate::rule::Rule;
 use crate::signature::{self, Signature, drops};
 
@@ -35,10 +35,7 @@ impl Rule for LanChatter {
         let evidence = case.evidence();
         let flooded =
             case.claim(|total| total.reason == "OTHERHOST" && for_others(total, evidence));
-        for claim in flooded {
-            let site = case.site_of(claim.total.netns);
-            case.account(ID, Loss::traced(claim.packets), site);
-        }
+        signature::book_claims_as_noise(case, ID, flooded);
     }
 }
 
