@@ -2,6 +2,7 @@
 //! (`wdcol-*`).
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails and talks so")]
 
+mod busy;
 mod counters;
 mod devices;
 mod listeners;

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// Two namespaces joined by as many links as asked for: `v0` with 192.0.2.1, `v1` with 198.51.100.1
 /// and `v2` with 203.0.113.1 in the first, with 2 at the end in the second. Nothing is sent unasked:
 /// no neighbour discovery and no ARP.
-fn pair(tag: &str, links: usize) -> (Netns, Netns) {
+pub(crate) fn pair(tag: &str, links: usize) -> (Netns, Netns) {
     let (a, b) = (Netns::new(&format!("{tag}-a")), Netns::new(&format!("{tag}-b")));
     for netns in [&a, &b] {
         netns.exec(&["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"]);
@@ -51,13 +51,13 @@ fn send(netns: &Netns, address: &str, count: usize, length: usize) {
     });
 }
 
-fn tc(netns: &Netns, arguments: &str) -> String {
+pub(crate) fn tc(netns: &Netns, arguments: &str) -> String {
     let mut all = vec!["tc"];
     all.extend(arguments.split(' '));
     netns.exec(&all)
 }
 
-fn json(text: &str) -> Vec<Value> {
+pub(crate) fn json(text: &str) -> Vec<Value> {
     serde_json::from_str::<Value>(text).unwrap().as_array().unwrap().clone()
 }
 
