@@ -326,7 +326,7 @@ fn compare(readings: &[Values; 3], ours: &BTreeMap<String, Pair>) {
     assert!(wrong.is_empty(), "{wrong:#?}");
     for tool in TOOLS {
         let (fields, moved) = compared.get(tool).copied().unwrap_or_default();
-        println!("{tool}: {fields} fields equal, {moved} of them moving");
+        eprintln!("{tool}: {fields} fields equal, {moved} of them moving");
         assert!(fields > 0, "{tool} showed nothing: {first:?}");
     }
 }
