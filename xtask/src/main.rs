@@ -14,6 +14,7 @@ mod bpf;
 mod ci;
 mod command;
 mod debian;
+mod proofs;
 #[cfg(test)]
 mod scratch;
 mod test;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use self::tree::Tree;
+pub(crate) use self::tree::{File, Tree};
 
 mod arrows;
 mod knowledge;
