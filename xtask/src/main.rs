@@ -14,6 +14,7 @@ mod bpf;
 mod ci;
 mod command;
 mod debian;
+mod docs;
 mod proofs;
 #[cfg(test)]
 mod scratch;
@@ -49,6 +50,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "check the invariants of ARCHITECTURE.md that a program can check",
         run: tidy::run,
+    },
+    Task {
+        name: "docs",
+        arguments: "",
+        about: "write the documents that are made from the sources; tidy says when they are old",
+        run: docs::run,
     },
     Task {
         name: "bpf",

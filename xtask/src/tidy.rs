@@ -8,6 +8,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::docs;
+
 pub(crate) use self::tree::{File, Tree};
 
 mod arrows;
@@ -57,6 +59,7 @@ const CHECKS: &[Check] = &[
     ("lists are complete", lists::check),
     ("knowledge", knowledge::check),
     ("scenarios", scenarios::check),
+    ("generated documents", documents),
     ("unsafe only in the probe", unsafety::check),
     ("file sizes", size::check),
     ("leftovers", leftovers::check),
@@ -83,6 +86,11 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     }
     println!("tidy: {} checks over {} files, nothing to put right", CHECKS.len(), tree.files.len());
     Ok(())
+}
+
+/// Documents made from the sources must be what the sources make now.
+fn documents(tree: &Tree) -> Vec<Problem> {
+    docs::stale(tree).map(|path| Problem::new(path, "old: run `cargo xtask docs`")).collect()
 }
 
 /// The problems of a check over a few files, for its tests.

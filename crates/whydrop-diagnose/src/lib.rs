@@ -30,7 +30,7 @@ use whydrop_model::{
 };
 
 use case::Case;
-pub use thresholds::Thresholds;
+pub use thresholds::{Refused, Threshold, Thresholds};
 
 /// Id of the account for what no rule explains.
 pub const UNEXPLAINED: &str = "unexplained";

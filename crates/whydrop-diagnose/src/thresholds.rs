@@ -1,21 +1,146 @@
-//! Numbers that are judgement and not kernel constants.
+//! Numbers that are judgement and not kernel constants: where a rule has to draw a line that the
+//! kernel does not draw.
+//!
+//! One list, from which come the fields, their defaults, their names in a configuration file and
+//! `docs/thresholds.md`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Where a rule has to draw a line that the kernel does not draw.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// A queue that stayed full at least this long is served too slowly; a shorter time is a burst.
-    /// Default one second: a refused client tries again after one second, so a queue that is still
-    /// full then refuses it again.
-    pub pinned: Duration,
-    /// Share of SYN cookies that came back as connections above which the senders are real clients
-    /// in a burst, and below which they are a flood. Default one half.
-    pub cookies_answered: f64,
+/// A threshold as configuration files and documents know it.
+#[derive(Debug, Clone)]
+pub struct Threshold {
+    /// Its name in a configuration file.
+    pub name: &'static str,
+    /// What it is for, with the reason for its default.
+    pub meaning: &'static str,
+    /// Value if nothing is configured.
+    pub default: f64,
+    /// Values that make sense.
+    pub range: RangeInclusive<f64>,
 }
 
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self { pinned: Duration::from_secs(1), cookies_answered: 0.5 }
+/// Why a threshold cannot be set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refused {
+    /// There is no threshold of this name; perhaps the other one was meant.
+    Unknown(Option<&'static str>),
+    /// The value makes no sense; the smallest and the largest that do.
+    Range(f64, f64),
+}
+
+macro_rules! thresholds {
+    ($($(#[doc = $doc:literal])+ $name:ident = $default:literal, $least:literal ..= $most:literal;)+) => {
+        /// Where lines are drawn.
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct Thresholds {
+            $($(#[doc = $doc])+ pub $name: f64,)+
+        }
+
+        impl Default for Thresholds {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Thresholds {
+            /// Every threshold.
+            #[must_use]
+            pub fn list() -> Vec<Threshold> {
+                vec![$(Threshold {
+                    name: stringify!($name),
+                    meaning: concat!($($doc),+).trim_ascii(),
+                    default: $default,
+                    range: $least..=$most,
+                },)+]
+            }
+
+            /// Sets the threshold of this name.
+            pub fn set(&mut self, name: &str, value: f64) -> Result<(), Refused> {
+                match name {
+                    $(stringify!($name) if ($least..=$most).contains(&value) => self.$name = value,
+                    stringify!($name) => return Err(Refused::Range($least, $most)),)+
+                    _ => return Err(Refused::Unknown(nearest(name))),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+thresholds! {
+    /// A queue that stayed full for at least so many seconds is served too slowly; for a shorter
+    /// time, it is a burst. A refused client tries again after one second, so a queue that is still
+    /// full then refuses it again.
+    pinned_seconds = 1.0, 0.0 ..= 3600.0;
+    /// Share of SYN cookies that came back as connections from which on the senders are real clients
+    /// in a burst; below it they are a flood.
+    cookies_answered = 0.5, 0.0 ..= 1.0;
+    /// Share of the window for which a CPU was not idle, from which on it has nothing left to give.
+    cpu_busy = 0.9, 0.1 ..= 1.0;
+    /// Share of the window for which a CPU ran softirqs, from which on packets alone keep it busy.
+    /// Lower than `cpu_busy`, because programs take the rest and softirqs go first.
+    softirq_busy = 0.7, 0.1 ..= 1.0;
+    /// Share of the window that the hypervisor took from a CPU, from which on it explains work that
+    /// came too late.
+    steal = 0.05, 0.001 ..= 1.0;
+    /// One CPU does so many times the mean of the receive work of all CPUs before it counts as
+    /// unevenly spread.
+    imbalance = 2.0, 1.0 ..= 1024.0;
+    /// Share of a device's packets on one queue from which on a single flow must be behind it, if
+    /// the device has several.
+    queue_share = 0.5, 0.1 ..= 1.0;
+    /// Share of the time for which a queue stayed full, for which its reader was kept from running
+    /// by its CPU quota, from which on the quota is the cause.
+    throttled = 0.5, 0.01 ..= 1.0;
+    /// Share of the window for which the reader of a full queue was ready to run and had no CPU,
+    /// from which on the CPU is the cause.
+    starved = 0.2, 0.01 ..= 1.0;
+}
+
+impl Thresholds {
+    /// [`Thresholds::pinned_seconds`].
+    #[must_use]
+    pub fn pinned(&self) -> Duration {
+        Duration::try_from_secs_f64(self.pinned_seconds).unwrap_or_default()
+    }
+}
+
+/// The threshold that was probably meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    let wanted = name.replace('-', "_");
+    let limit = (wanted.len() / 3).clamp(1, 4);
+    Thresholds::list()
+        .iter()
+        .map(|one| (crate::knowledge::distance(&wanted, one.name, limit), one.name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_within_their_ranges_and_can_be_set() {
+        let mut thresholds = Thresholds::default();
+        for one in Thresholds::list() {
+            assert!(one.range.contains(&one.default), "{}", one.name);
+            assert!(!one.meaning.is_empty() && !one.meaning.contains("  "), "{}", one.meaning);
+            assert_eq!(thresholds.set(one.name, *one.range.end()), Ok(()), "{}", one.name);
+        }
+        assert_ne!(thresholds, Thresholds::default());
+        assert_eq!(thresholds.pinned(), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let mut thresholds = Thresholds::default();
+        assert_eq!(thresholds.set("steal", 2.0), Err(Refused::Range(0.001, 1.0)));
+        assert_eq!(thresholds.set("steal", f64::NAN), Err(Refused::Range(0.001, 1.0)));
+        assert_eq!(thresholds.set("cpu-busy", 0.5), Err(Refused::Unknown(Some("cpu_busy"))));
+        assert_eq!(thresholds.set("colour", 0.5), Err(Refused::Unknown(None)));
+        assert_eq!(thresholds, Thresholds::default());
     }
 }

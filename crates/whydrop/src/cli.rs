@@ -86,6 +86,10 @@ pub(crate) struct Diagnose {
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) save: Option<PathBuf>,
 
+    /// Take settings from this file: TOML, thresholds in the table `[thresholds]`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// How to write the report
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format_parser())]
     pub(crate) format: &'static dyn Format,

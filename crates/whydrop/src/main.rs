@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod config;
 mod evidence_file;
 mod failure;
 mod observe;

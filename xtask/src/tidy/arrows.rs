@@ -23,8 +23,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "whydrop-lab",
         ],
     ),
-    // The benchmark loads the tracer itself, beside an empty program.
-    ("xtask", &["whydrop-probe"]),
+    // The benchmark loads the tracer itself, beside an empty program; the documents tell what the
+    // diagnosis knows.
+    ("xtask", &["whydrop-probe", "whydrop-diagnose"]),
 ];
 
 /// Crates that may build on nothing else from outside than these: the nouns stay plain data.

@@ -159,7 +159,7 @@ fn variant(
     if listener.owners.first().is_some_and(is_stopped) {
         return Variant::Stopped;
     }
-    if course.pinned >= case.thresholds().pinned {
+    if course.pinned >= case.thresholds().pinned() {
         return Variant::SlowAccept;
     }
     let backlog = listener.backlog.after;

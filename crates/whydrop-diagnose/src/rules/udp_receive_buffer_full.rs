@@ -145,7 +145,7 @@ fn variant(case: &Case<'_>, socket: &Socket, rcvbuf: u32) -> &'static str {
     }
     let end = case.evidence().window.length().as_millis() as u64;
     let pinned = socket.longest_at_least(rcvbuf / 4 * 3, end);
-    if rcvbuf > 0 && u128::from(pinned) >= case.thresholds().pinned.as_millis() {
+    if rcvbuf > 0 && u128::from(pinned) >= case.thresholds().pinned().as_millis() {
         return "slow-reader";
     }
     "burst"

@@ -3,19 +3,19 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use whydrop_diagnose::Thresholds;
 use whydrop_model::{Class, Evidence, Report};
 
 use crate::cli::Diagnose;
-use crate::{evidence_file, failure, observe, output};
+use crate::{config, evidence_file, failure, observe, output};
 
 /// Runs the command.
 pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
+    let settings = config::read(options.config.as_deref())?;
     let evidence = match &options.file {
         Some(path) => evidence_file::read(path)?,
         None => live(options)?,
     };
-    let report = whydrop_diagnose::diagnose(&evidence, &Thresholds::default());
+    let report = whydrop_diagnose::diagnose(&evidence, &settings.thresholds);
     let mut out = output::stdout();
     options.format.write(&report, output::width(), &mut out)?;
     out.flush()?;

@@ -51,6 +51,16 @@ fn an_unknown_namespace() {
 }
 
 #[test]
+fn a_wrong_configuration() {
+    let folder = scratch();
+    let file = folder.path().join("whydrop.toml");
+    let shown = file.to_str().expect("UTF-8");
+    refused(&whydrop(&["--config", shown]), &[shown, "No such file"]);
+    fs::write(&file, "[thresholds]\nsteel = 0.1\n").expect("a writable folder");
+    refused(&whydrop(&["--config", shown]), &[shown, "line 2", "did you mean steal?"]);
+}
+
+#[test]
 fn an_unknown_scenario() {
     if program::needs_root() {
         return;
