@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use whydrop_model::{Evidence, Listener, Namespace, QueueStep};
 
+use crate::cure::rounded_up;
 use crate::share;
 
 /// A client whose SYN is refused tries again after one second (`TCP_TIMEOUT_INIT`,
@@ -87,9 +88,7 @@ pub(crate) fn needed_backlog(listener: &Listener, course: &Course) -> u64 {
 /// Twice what is needed, rounded up to a number with two significant bits: precise enough for a
 /// setting, and at most three times the need.
 pub(crate) fn proposed_backlog(needed: u64) -> u64 {
-    let twice = needed.saturating_mul(2).max(16);
-    let step = 1_u64 << twice.ilog2().saturating_sub(2);
-    twice.div_ceil(step) * step
+    rounded_up(needed.saturating_mul(2).max(16))
 }
 
 /// Splits `total` over the listeners of a namespace by the weight each has.

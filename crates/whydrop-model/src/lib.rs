@@ -7,6 +7,7 @@
 //! `probe` and `collect` fill [`Evidence`], `diagnose` turns it into a [`Report`], `show` writes it.
 
 mod cgroup;
+mod change;
 mod counters;
 mod cpu;
 mod drops;
@@ -23,6 +24,10 @@ mod route;
 mod socket;
 
 pub use cgroup::{Cgroup, OpenFiles, Pod};
+pub use change::{
+    Answer, Cure, Effect, Handover, LinkAttribute, Proposal, Shortage, SocketOf, Target, Trial,
+    Write,
+};
 pub use counters::{Counters, Pair};
 pub use cpu::{Cpu, CpuSide, Interrupt};
 pub use drops::{

@@ -31,10 +31,6 @@ impl Rule for ReversePathFilter {
             let value = |name: &str| group.namespace.and_then(|here| here.sysctl(name));
             let effective = value("net.ipv4.conf.all.rp_filter").max(value(&setting));
             let sources = group.sources();
-            let loosen = [
-                format!("sysctl -w {setting}=2"),
-                "sysctl -w net.ipv4.conf.all.rp_filter=2".into(),
-            ];
             let counters = group.counters(&[COUNTER]);
             let conclusion = Conclusion {
                 variant: match effective {
@@ -57,13 +53,14 @@ impl Rule for ReversePathFilter {
                 evidence: group.proof().into_iter().chain(counters).collect(),
                 remedies: vec![Remedy {
                     summary: format!(
-                        "Where the path is asymmetric on purpose, let rp_filter be loose (2) on {device} and \
-                         in `all`: the larger of both counts. Otherwise add the route to {sources} by \
-                         {device}. Loose mode lets through spoofed sources that have some route"
+                        "Where the path is asymmetric on purpose, let rp_filter be loose (2) on {device}: it is \
+                         the larger value, so that of `all` does not matter. Otherwise add the route to \
+                         {sources} by {device}. Loose mode lets through spoofed sources that have some route"
                     ),
-                    commands: loosen
-                        .iter()
-                        .filter_map(|line| command::within(group.namespace?, line))
+                    commands: group
+                        .namespace
+                        .and_then(|here| command::within(here, &format!("sysctl -w {setting}=2")))
+                        .into_iter()
                         .collect(),
                     useless: vec![format!(
                         "{setting}=0 alone: the value of `all` still counts where it is larger"

@@ -11,6 +11,7 @@ use whydrop_model::{
 };
 
 use crate::case::{Case, Conclusion, Loss};
+use crate::receive::{USUAL_LENGTH, burst, truesize};
 use crate::rule::Rule;
 use crate::signature::{Signature, drops};
 use crate::{command, share, traced};
@@ -151,26 +152,6 @@ fn variant(case: &Case<'_>, socket: &Socket, rcvbuf: u32) -> &'static str {
     "burst"
 }
 
-/// Most datagrams refused between two moments at which the buffer was less than half full.
-fn burst(socket: &Socket) -> u64 {
-    let half = socket.memory.map_or(0, |memory| memory.rcvbuf) / 2;
-    let (mut most, mut start) = (0, socket.drops.before);
-    for step in &socket.steps {
-        most = most.max(step.drops.saturating_sub(start));
-        if step.queued < half {
-            start = step.drops;
-        }
-    }
-    if most == 0 { socket.drops.delta32() } else { most }
-}
-
-/// What a datagram of this length is charged to the buffer: `struct sk_buff`, and the data with its
-/// headroom and `struct skb_shared_info` in the next power of two (`SKB_TRUESIZE`,
-/// `include/linux/skbuff.h`; sizes of 64-bit kernels).
-fn truesize(length: u64) -> u64 {
-    256 + (length + 128 + 320).next_power_of_two()
-}
-
 fn proof(overflow: &Overflow<'_>, local: &str, rcvbuf: u32) -> Vec<EvidenceItem> {
     use EvidenceKind::{Counter, State, Tracer};
     let Overflow { namespace, socket, traced, .. } = overflow;
@@ -199,7 +180,7 @@ fn enlarge(
     burst: u64,
     length: Option<u64>,
 ) -> Remedy {
-    let charged = truesize(length.unwrap_or(1472));
+    let charged = truesize(length.unwrap_or(USUAL_LENGTH));
     let needed = u64::from(rcvbuf) + burst * charged;
     // SO_RCVBUF is doubled by the kernel, so asking for what is needed leaves as much again.
     let maximum = namespace.sysctl("net.core.rmem_max").and_then(|max| u64::try_from(max).ok());

@@ -114,7 +114,7 @@ fn raise_somaxconn(refusals: &Refusals<'_>) -> (String, Vec<String>) {
 fn raise_backlog(refusals: &Refusals<'_>) -> (String, Vec<String>) {
     let proposed = proposed(refusals);
     let setting = refusals.listener.owners.iter().find_map(programs::backlog_setting);
-    let place = setting.unwrap_or("the backlog argument of its listen() call");
+    let place = setting.map_or("the backlog argument of its listen() call", |one| one.place);
     let cap = somaxconn(refusals).filter(|cap| *cap < proposed);
     let also = if cap.is_some() { " and net.core.somaxconn with it" } else { "" };
     let summary = format!(

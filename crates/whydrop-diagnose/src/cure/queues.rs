@@ -1,0 +1,179 @@
+//! Longer queues on the way out and in: qdisc limits, `txqueuelen`, receive rings.
+//!
+//! A longer queue in front of a rate is delay. It is only proposed where the worst burst seen drains
+//! within [`TOLERATED`]; else the rate is what is short.
+
+use std::time::Duration;
+
+use whydrop_model::{
+    Answer, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
+};
+
+use super::{Patient, left_out, measured, rounded_up};
+use crate::receive;
+
+/// Longest delay that a longer queue may add.
+const TOLERATED: Duration = Duration::from_millis(100);
+
+/// The limit of the queue that dropped.
+pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
+    let device = patient.finding.site.device.as_deref()?;
+    let link = patient.namespace.links.iter().find(|link| link.name == device)?;
+    let qdisc = dropping(patient, link)?;
+    let drops = qdisc.stats.get("drops").map_or(0, |pair| pair.delta());
+    let length = sent_length(qdisc);
+    if let Some((shaper, rate)) = rate(patient, link) {
+        let drains = Duration::from_secs_f64((drops * length) as f64 / rate.max(1) as f64);
+        if drains > TOLERATED {
+            return Some(Answer::Capacity(too_slow(patient, shaper, rate, drops * length, drains)));
+        }
+    }
+    let (target, now, unit) = limit_of(link, qdisc)?;
+    let each = if unit == "bytes" { length } else { 1 };
+    let needed = now + drops * each;
+    let proposed = rounded_up(needed + needed / 2);
+    Some(Answer::Change(Box::new(Proposal {
+        summary: format!("Let {target} be {proposed} {unit} instead of {now}"),
+        writes: vec![Write {
+            netns: patient.netns(),
+            target,
+            old: Some(now.to_string()),
+            new: proposed.to_string(),
+        }],
+        measured: vec![
+            measured(format!("limit in {unit}"), now),
+            measured("packets dropped by it in the window", drops),
+            measured("bytes of a packet on average", length),
+        ],
+        sizing: Some(format!(
+            "1.5 x ({now} + {drops} packets{}) = {}, rounded up to {proposed}; all drops of the window \
+             count as one burst",
+            if each > 1 { format!(" x {each} bytes") } else { String::new() },
+            needed + needed / 2
+        )),
+        risk: "A longer queue is delay for everything behind it".into(),
+        weakens: None,
+        permanent: vec![format!(
+            "Set it where {device} gets its queue: TransmitQueueLength= or the qdisc section of networkd, or \
+             the script that runs tc"
+        )],
+        left_out: left_out(patient.finding),
+    })))
+}
+
+/// What sets a queue's limit, the limit, and what it counts.
+fn limit_of(link: &Link, qdisc: &Qdisc) -> Option<(Target, u64, &'static str)> {
+    let device = link.name.clone();
+    if qdisc.kind == "pfifo_fast" {
+        let target = Target::Link { device, attribute: LinkAttribute::TxQueueLen };
+        return Some((target, u64::from(link.tx_queue_len?), "packets"));
+    }
+    // A default queue has no handle by which it could be told what to do.
+    if qdisc.handle == TcHandle(0) {
+        return None;
+    }
+    let limits = ["limit_packets", "limit_bytes"].map(|name| qdisc.options.get(name).copied());
+    let (limit, unit) = match limits {
+        [Some(packets), _] => (packets, "packets"),
+        [None, bytes] => (bytes?, "bytes"),
+    };
+    let target = Target::QdiscLimit {
+        device,
+        qdisc: qdisc.kind.clone(),
+        handle: qdisc.handle.to_string(),
+        parent: qdisc.parent.to_string(),
+    };
+    Some((target, limit, unit))
+}
+
+/// As the rule has it: of the queues that dropped, the one furthest from the root.
+fn dropping<'e>(patient: &Patient<'e>, link: &Link) -> Option<&'e Qdisc> {
+    let dropped = |qdisc: &&Qdisc| {
+        qdisc.ifindex == link.ifindex
+            && !qdisc.class
+            && qdisc.parent != TcHandle::INGRESS
+            && qdisc.stats.get("drops").is_some_and(|pair| pair.delta() > 0)
+    };
+    let all = patient.namespace.qdiscs.iter().filter(dropped);
+    all.max_by_key(|qdisc| qdisc.parent != TcHandle::ROOT)
+}
+
+/// Mean length of what left the queue, in bytes.
+fn sent_length(qdisc: &Qdisc) -> u64 {
+    let grown = |name: &str| qdisc.stats.get(name).map_or(0, |pair| pair.delta());
+    grown("bytes").checked_div(grown("packets")).filter(|length| *length > 0).unwrap_or(
+        // Headers of a full frame.
+        receive::USUAL_LENGTH + 42,
+    )
+}
+
+/// The lowest rate on a device, in bytes per second, and who has it: a shaper or one of its classes.
+fn rate<'e>(patient: &Patient<'e>, link: &Link) -> Option<(&'e Qdisc, u64)> {
+    let here = patient.namespace.qdiscs.iter().filter(|qdisc| qdisc.ifindex == link.ifindex);
+    let ceiling = |qdisc: &Qdisc| {
+        let option = |name: &str| qdisc.options.get(name).copied();
+        option("ceil_bytes").or_else(|| option("rate_bytes")).filter(|rate| *rate > 0)
+    };
+    here.filter_map(|qdisc| Some((qdisc, ceiling(qdisc)?))).min_by_key(|(_, rate)| *rate)
+}
+
+fn too_slow(
+    patient: &Patient<'_>,
+    shaper: &Qdisc,
+    rate: u64,
+    bytes: u64,
+    drains: Duration,
+) -> Shortage {
+    Shortage {
+        resource: format!(
+            "rate of {} {}: {:.1} Mbit/s",
+            shaper.kind,
+            shaper.handle,
+            rate as f64 * 8.0 / 1e6
+        ),
+        why: format!(
+            "the {bytes} bytes that were dropped would take {:.2} s at this rate: a queue that holds them \
+             is delay, not delivery",
+            drains.as_secs_f64()
+        ),
+        advice: "Raise the rate if it is yours to raise, or let the senders send less".into(),
+        left_out: left_out(patient.finding),
+    }
+}
+
+/// A larger receive ring, twice as large at a time: what fills it between two polls is not known well
+/// enough to calculate it.
+pub(super) fn ring(patient: &Patient<'_>) -> Option<Answer> {
+    let device = patient.finding.site.device.as_deref()?;
+    let link = patient.namespace.links.iter().find(|link| link.name == device)?;
+    if patient.variant() != "ring-small" {
+        return None;
+    }
+    let (now, most) = (*link.ring.get("rx_pending")?, *link.ring.get("rx_max_pending")?);
+    let proposed = now.saturating_mul(2).next_power_of_two().min(most);
+    if proposed <= now {
+        return None;
+    }
+    Some(Answer::Change(Box::new(Proposal {
+        summary: format!("Give {device} a receive ring of {proposed} descriptors instead of {now}"),
+        writes: vec![Write {
+            netns: patient.netns(),
+            target: Target::RxRing { device: device.into() },
+            old: Some(now.to_string()),
+            new: proposed.to_string(),
+        }],
+        measured: vec![
+            measured("descriptors now", u64::from(now)),
+            measured("descriptors at most", u64::from(most)),
+            measured("packets without a descriptor", patient.finding.packets),
+        ],
+        sizing: Some(format!(
+            "twice {now}, and no more than {most}; if it still overruns, measure again before the next step"
+        )),
+        risk: "The driver resets the link for a moment; a large ring costs cache misses and delay"
+            .into(),
+        weakens: None,
+        permanent: Vec::new(),
+        left_out: left_out(patient.finding),
+    })))
+}

@@ -1,0 +1,83 @@
+//! A larger receive buffer for a UDP socket that is read in time, but not in bursts.
+
+use whydrop_model::{Answer, Proposal, Socket, SocketOf, SocketProtocol, Target, Write};
+
+use super::{Patient, left_out, measured, shortage};
+use crate::receive;
+
+pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
+    let socket = socket(patient)?;
+    match patient.variant() {
+        "slow-reader" => Some(Answer::Capacity(shortage::of(
+            patient,
+            &socket.owners,
+            "reading speed",
+            "datagrams arrive faster than they are read, and the buffer stays full",
+        ))),
+        "burst" => larger_buffer(patient, socket),
+        _ => None,
+    }
+}
+
+fn socket<'e>(patient: &Patient<'e>) -> Option<&'e Socket> {
+    let name = patient.finding.site.socket.as_deref()?.strip_prefix("udp ")?;
+    let udp = patient.namespace.sockets.iter().filter(|one| one.protocol == SocketProtocol::Udp);
+    udp.filter(|one| one.local.is_some_and(|local| local.to_string() == name))
+        .max_by_key(|one| one.drops.delta32())
+}
+
+fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
+    let owner = socket.owners.first()?;
+    let now = u64::from(socket.memory?.rcvbuf);
+    let length = patient.mean_length("SOCKET_RCVBUFF");
+    let burst = receive::burst(socket);
+    let charged = receive::truesize(length.unwrap_or(receive::USUAL_LENGTH));
+    let needed = now + burst * charged;
+    let endpoint = socket.local?.to_string();
+    let cap = patient.namespace.sysctl("net.core.rmem_max").and_then(|cap| u64::try_from(cap).ok());
+    let too_low = cap.is_some_and(|cap| cap < needed);
+    let raise = if too_low {
+        format!(" (and net.core.rmem_max of the host to at least {needed}, which caps it)")
+    } else {
+        String::new()
+    };
+    Some(Answer::Change(Box::new(Proposal {
+        summary: format!(
+            "Give {} (pid {}) a receive buffer of {} bytes instead of {now} for UDP {endpoint}, on its own \
+             socket",
+            owner.comm,
+            owner.pid,
+            needed * 2
+        ),
+        writes: vec![Write {
+            netns: patient.netns(),
+            target: Target::ReceiveBuffer(SocketOf {
+                pid: owner.pid,
+                comm: owner.comm.clone(),
+                inode: socket.inode,
+                endpoint: endpoint.clone(),
+            }),
+            old: Some(now.to_string()),
+            new: (needed * 2).to_string(),
+        }],
+        measured: vec![
+            measured("bytes of buffer", now),
+            measured("most datagrams refused in one burst", burst),
+            measured("bytes charged for each (truesize)", charged),
+            measured("datagrams read in the window", patient.grown("Udp.InDatagrams")),
+        ],
+        sizing: Some(format!(
+            "2 x ({now} + {burst} datagrams x {charged} bytes) = {}: SO_RCVBUF={needed}, which the kernel \
+             doubles",
+            needed * 2
+        )),
+        risk: "A full buffer is memory, and what waits at its end is read late".into(),
+        weakens: None,
+        permanent: vec![format!(
+            "The buffer lives as long as the socket: let {} ask for SO_RCVBUF={needed}{raise}, or set \
+             ReceiveBuffer={needed} where a systemd socket unit opens it",
+            owner.comm
+        )],
+        left_out: left_out(patient.finding),
+    })))
+}

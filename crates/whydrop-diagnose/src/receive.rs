@@ -1,0 +1,26 @@
+//! How much receive buffer the bursts to a UDP socket need.
+
+use whydrop_model::Socket;
+
+/// Payload of a datagram that fills a frame of the usual MTU: the guess where none was traced.
+pub(crate) const USUAL_LENGTH: u64 = 1472;
+
+/// Most datagrams refused between two moments at which the buffer was less than half full.
+pub(crate) fn burst(socket: &Socket) -> u64 {
+    let half = socket.memory.map_or(0, |memory| memory.rcvbuf) / 2;
+    let (mut most, mut start) = (0, socket.drops.before);
+    for step in &socket.steps {
+        most = most.max(step.drops.saturating_sub(start));
+        if step.queued < half {
+            start = step.drops;
+        }
+    }
+    if most == 0 { socket.drops.delta32() } else { most }
+}
+
+/// What a packet of this length is charged to a buffer: `struct sk_buff`, and the data with its
+/// headroom and `struct skb_shared_info` in the next power of two (`SKB_TRUESIZE`,
+/// `include/linux/skbuff.h`; sizes of 64-bit kernels).
+pub(crate) fn truesize(length: u64) -> u64 {
+    256 + (length + 128 + 320).next_power_of_two()
+}
