@@ -102,6 +102,11 @@ impl LabError {
         matches!(self, Self::MissingProgram { .. } | Self::Lacking { .. })
     }
 
+    /// True if no other scenario can be played either.
+    pub(crate) fn ends_all(&self) -> bool {
+        matches!(self, Self::NotRoot | Self::Program { .. } | Self::Interrupted)
+    }
+
     /// An I/O error with the operation that met it; use with `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();

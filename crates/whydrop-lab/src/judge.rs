@@ -1,14 +1,19 @@
 //! Holds a report against what the lab knows to be true. Pure: the truth was gathered before.
+//!
+//! As a rule one scenario was played while the diagnosis watched. If there were several, each has
+//! its own truth, and the report owes what all of them expect and nothing else.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use whydrop_model::{Class, Finding, Ledger, NetnsRef, ProcessRef, REPORT_SCHEMA, Report, Verdict};
+use whydrop_model::{Class, Finding, NetnsRef, ProcessRef, Report, Verdict};
 
 use crate::Tally;
 use crate::counters::{self, Values};
 use crate::diagnosis::Answer;
 use crate::scenario::{Amount, Expectation, Least, Scenario};
+
+mod contract;
 
 /// What really happened.
 pub(crate) struct Truth<'a> {
@@ -46,26 +51,132 @@ fn is_loss(class: Class) -> bool {
     matches!(class, Class::Fault | Class::Policy | Class::Peer)
 }
 
-impl Truth<'_> {
-    /// What the scenario expects, in a few words.
-    pub(crate) fn expected(&self) -> String {
+/// What the scenarios expect, in a few words.
+pub(crate) fn expected(truths: &[Truth<'_>]) -> String {
+    let of = |truth: &Truth<'_>| {
         let one = |expectation: &Expectation| {
             let Expectation { cause, variant, netns, .. } = expectation;
-            name(cause, &variant.join("|"), netns)
+            name(cause, &variant.join("|"), &role(truths, truth, netns))
         };
-        let expected: Vec<_> = self.scenario.expect.iter().map(one).collect();
-        if expected.is_empty() { "clean".into() } else { expected.join(", ") }
-    }
+        truth.scenario.expect.iter().map(one).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = truths.iter().flat_map(of).collect();
+    if expected.is_empty() { "clean".into() } else { expected.join(", ") }
+}
 
+/// Packets that the expected findings should count together; `None` if none is expected.
+pub(crate) fn packets(truths: &[Truth<'_>]) -> Option<u64> {
+    truths.iter().filter_map(Truth::packets).reduce(|sum, packets| sum + packets)
+}
+
+/// Where the scenarios did not do what they claim to. If there is anything, no report can be judged
+/// by them.
+pub(crate) fn unproved(truths: &[Truth<'_>]) -> Vec<String> {
+    let of = |truth| told(truths, truth, Truth::unproved(truth));
+    truths.iter().flat_map(of).collect()
+}
+
+/// Judges an answer about all that was played.
+pub(crate) fn judge(truths: &[Truth<'_>], answer: &Answer) -> Judgement {
+    let report = match &answer.report {
+        Ok(report) => report,
+        Err(why) => {
+            let got = "no report".into();
+            return Judgement { got, failures: vec![why.clone()], ..Judgement::default() };
+        }
+    };
+    let mut failures = contract::broken(truths, report, answer.exit);
+    let mut packets_got = None;
+    let mut wanted = Vec::new();
+    for truth in truths {
+        let mut own = Vec::new();
+        for expectation in &truth.scenario.expect {
+            match truth.find(expectation, report) {
+                Err(_) if expectation.class == Class::Benign => {
+                    own.extend(truth.against_ledger(expectation, report, &mut packets_got));
+                }
+                Ok(finding) => {
+                    own.extend(truth.against_expectation(expectation, finding));
+                    packets_got = Some(packets_got.unwrap_or(0) + finding.packets);
+                    wanted.push(finding);
+                }
+                Err(None) => own.push(format!("{} was not found", expectation.cause)),
+                Err(Some(other)) => {
+                    let Expectation { cause, netns, .. } = expectation;
+                    let other = describe(truths, other);
+                    own.push(format!("{cause} is not in {netns} but: {other}"));
+                }
+            }
+        }
+        failures.extend(told(truths, truth, own));
+    }
+    for finding in &report.findings {
+        // What is in no namespace of theirs is nobody's: all have a say.
+        let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
+        let mut concerned = truths.iter().filter(|truth| truth.has(inode)).peekable();
+        let forbidden = match concerned.peek() {
+            Some(_) => concerned.any(|truth| truth.forbids(finding)),
+            None => truths.iter().any(|truth| truth.forbids(finding)),
+        };
+        if forbidden && !wanted.iter().any(|known| std::ptr::eq(*known, finding)) {
+            let Finding { packets, .. } = finding;
+            failures.push(format!("found {} too: {packets} packets", describe(truths, finding)));
+        }
+    }
+    Judgement {
+        got: got(truths, report),
+        packets_got,
+        ledger_remainder: Some(report.ledger.unexplained),
+        failures,
+    }
+}
+
+/// What was found, in a few words.
+fn got(truths: &[Truth<'_>], report: &Report) -> String {
+    let expected = |finding: &Finding| {
+        let mut all = truths.iter().flat_map(|truth| &truth.scenario.expect);
+        all.any(|expectation| expectation.cause == finding.cause)
+    };
+    let told = |finding: &&Finding| is_loss(finding.class) || expected(finding);
+    let got: Vec<_> =
+        report.findings.iter().filter(told).map(|finding| describe(truths, finding)).collect();
+    match report.verdict {
+        Verdict::Incomplete => "incomplete".into(),
+        _ if !got.is_empty() => got.join(", "),
+        Verdict::Clean => "clean".into(),
+        Verdict::Loss => "loss without a finding".into(),
+    }
+}
+
+fn describe(truths: &[Truth<'_>], finding: &Finding) -> String {
+    let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
+    let place = truths.iter().find_map(|truth| {
+        let (name, _) = truth.namespaces.iter().find(|(_, netns)| netns.inode == inode)?;
+        Some(role(truths, truth, name))
+    });
+    let place = place.unwrap_or_else(|| "another namespace".into());
+    name(&finding.cause, finding.variant.as_deref().unwrap_or_default(), &place)
+}
+
+/// A role, with its scenario if there are several.
+fn role(truths: &[Truth<'_>], truth: &Truth<'_>, role: &str) -> String {
+    if truths.len() > 1 { format!("{role} of {}", truth.scenario.name) } else { role.to_owned() }
+}
+
+/// What is wrong about a scenario, with its name if there are several.
+fn told(truths: &[Truth<'_>], truth: &Truth<'_>, failures: Vec<String>) -> Vec<String> {
+    let tell = |failure| {
+        if truths.len() > 1 { format!("{}: {failure}", truth.scenario.name) } else { failure }
+    };
+    failures.into_iter().map(tell).collect()
+}
+
+impl Truth<'_> {
     /// Packets that the expected findings should count together; `None` if none is expected.
     pub(crate) fn packets(&self) -> Option<u64> {
         let expect = &self.scenario.expect;
-        let sum = || expect.iter().map(|expectation| self.packets_of(expectation)).sum();
+        let sum = || expect.iter().map(|expectation| *self.range_of(expectation).start()).sum();
         (!expect.is_empty()).then(sum)
-    }
-
-    fn packets_of(&self, expectation: &Expectation) -> u64 {
-        *self.range_of(expectation).start()
     }
 
     /// The numbers of packets that are right: as a rule just one.
@@ -100,55 +211,26 @@ impl Truth<'_> {
         unproved
     }
 
-    /// Judges an answer.
-    pub(crate) fn judge(&self, answer: &Answer) -> Judgement {
-        let report = match &answer.report {
-            Ok(report) => report,
-            Err(why) => {
-                let got = "no report".into();
-                return Judgement { got, failures: vec![why.clone()], ..Judgement::default() };
-            }
-        };
-        let mut failures = self.against_contract(report, answer.exit);
-        let mut packets_got = None;
-        let mut wanted = Vec::new();
-        for expectation in &self.scenario.expect {
-            match self.find(expectation, report) {
-                Err(_) if expectation.class == Class::Benign => {
-                    failures.extend(self.against_ledger(expectation, report, &mut packets_got));
-                }
-                Ok(finding) => {
-                    failures.extend(self.against_expectation(expectation, finding));
-                    packets_got = Some(packets_got.unwrap_or(0) + finding.packets);
-                    wanted.push(finding);
-                }
-                Err(failure) => failures.push(failure),
-            }
-        }
-        for finding in &report.findings {
-            let forbidden = finding.class == Class::Fault
-                || self.scenario.quiet.contains(&finding.cause)
-                || (self.scenario.healthy && is_loss(finding.class));
-            if forbidden && !wanted.iter().any(|known| std::ptr::eq(*known, finding)) {
-                let Finding { packets, .. } = finding;
-                failures.push(format!("found {} too: {packets} packets", self.describe(finding)));
-            }
-        }
-        Judgement {
-            got: self.got(report),
-            packets_got,
-            ledger_remainder: Some(report.ledger.unexplained),
-            failures,
-        }
+    /// Whether a namespace is one of its own.
+    fn has(&self, inode: Option<u64>) -> bool {
+        self.namespaces.values().any(|netns| netns.inode == inode)
+    }
+
+    /// True if a finding that was not expected may not be there.
+    fn forbids(&self, finding: &Finding) -> bool {
+        finding.class == Class::Fault
+            || self.scenario.quiet.contains(&finding.cause)
+            || (self.scenario.healthy && is_loss(finding.class))
     }
 
     /// The finding that an expectation means, by cause and namespace. If there are several, one per
-    /// object, it is the one whose object, or else number of packets, is right.
+    /// object, it is the one whose object, or else number of packets, is right. If there is none, one
+    /// of the same cause that is elsewhere.
     fn find<'r>(
         &self,
         expectation: &Expectation,
         report: &'r Report,
-    ) -> Result<&'r Finding, String> {
+    ) -> Result<&'r Finding, Option<&'r Finding>> {
         let Expectation { cause, netns, .. } = expectation;
         let place = self.namespaces.get(netns.as_str()).and_then(|place| place.inode);
         let same = || report.findings.iter().filter(|finding| finding.cause == *cause);
@@ -164,10 +246,7 @@ impl Truth<'_> {
         if let Some(finding) = here.rev().max_by_key(likeness) {
             return Ok(finding);
         }
-        Err(match same().next() {
-            Some(finding) => format!("{cause} is not in {netns} but: {}", self.describe(finding)),
-            None => format!("{cause} was not found"),
-        })
+        Err(same().next())
     }
 
     /// Noise need not be a finding: an entry of the ledger will do.
@@ -240,69 +319,6 @@ impl Truth<'_> {
             differs("process", process(finding.site.process.as_ref()), process(owner));
         }
         failures
-    }
-
-    /// What every report owes, whatever the scenario.
-    fn against_contract(&self, report: &Report, exit: Option<i32>) -> Vec<String> {
-        let mut failures = Vec::new();
-        let mut owes = |holds: bool, failure: String| {
-            if !holds {
-                failures.push(failure);
-            }
-        };
-        let meant = self.scenario.exit();
-        let status = exit.map_or("a signal".into(), |status| status.to_string());
-        owes(exit == Some(meant), format!("exit status is {status}, not {meant}"));
-        let (verdict, meant) = (report.verdict, self.scenario.verdict());
-        owes(verdict == meant, format!("verdict is {verdict:?}, not {meant:?}"));
-        owes(report.schema == REPORT_SCHEMA, format!("schema is {}", report.schema));
-
-        let Ledger { lost, explained, unexplained, benign, entries } = &report.ledger;
-        owes(*unexplained == 0, format!("ledger: {unexplained} packets are unexplained"));
-        let sum = explained + unexplained;
-        owes(*lost == sum, format!("ledger: {lost} lost, but explained + unexplained is {sum}"));
-        let findings = report.findings.iter().filter(|finding| is_loss(finding.class));
-        let sum: u64 = findings.map(|finding| finding.packets).sum();
-        owes(sum + unexplained == *lost, format!("ledger: {lost} lost, the findings say {sum}"));
-        let sum: u64 = entries.iter().map(|entry| entry.packets).sum();
-        let all = lost + benign;
-        owes(sum == all, format!("ledger: {all} lost or benign, the entries say {sum}"));
-
-        for finding in &report.findings {
-            let cause = &finding.cause;
-            owes(!finding.evidence.is_empty(), format!("{cause}: no evidence is given"));
-            let remedied = finding.class != Class::Fault || !finding.remedies.is_empty();
-            owes(remedied, format!("{cause}: no remedy is given"));
-        }
-        let faults_first = report.findings.is_sorted_by_key(|it| it.class != Class::Fault);
-        let falling =
-            |pair: &[Finding]| pair[0].class != pair[1].class || pair[0].packets >= pair[1].packets;
-        let sorted = faults_first && report.findings.windows(2).all(falling);
-        owes(sorted, "findings are not sorted: faults first, then by packets".into());
-        failures
-    }
-
-    /// What was found, in a few words.
-    fn got(&self, report: &Report) -> String {
-        let expected = |finding: &Finding| {
-            self.scenario.expect.iter().any(|expectation| expectation.cause == finding.cause)
-        };
-        let told = |finding: &&Finding| is_loss(finding.class) || expected(finding);
-        let got: Vec<_> =
-            report.findings.iter().filter(told).map(|finding| self.describe(finding)).collect();
-        match report.verdict {
-            Verdict::Incomplete => "incomplete".into(),
-            _ if !got.is_empty() => got.join(", "),
-            Verdict::Clean => "clean".into(),
-            Verdict::Loss => "loss without a finding".into(),
-        }
-    }
-
-    fn describe(&self, finding: &Finding) -> String {
-        let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
-        let role = self.namespaces.iter().find(|(_, netns)| netns.inode == inode);
-        let role = role.map_or("another namespace", |(role, _)| role);
-        name(&finding.cause, finding.variant.as_deref().unwrap_or_default(), role)
     }
 }
 

@@ -1,20 +1,30 @@
-//! How a scenario went, for people and for machines.
+//! How a job went, for people and for machines.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use serde::Serialize;
 use whydrop_model::Report;
 
-use crate::Tally;
+use crate::diagnosis::Answer;
+use crate::judge::{self, Judgement, Truth};
+use crate::run::named;
+use crate::{Job, Tally};
 
-/// How the diagnosis of one scenario went.
+mod accuracy;
+mod table;
+
+pub use accuracy::{Accuracy, Score};
+pub use table::{write_json, write_table};
+
+/// How the diagnosis of a job went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// Name of the scenario.
+    /// Name of the scenario, or names of those that were played together.
     pub name: String,
     /// True if it was played with its remedy applied.
     pub remedied: bool,
+    /// What it proves.
+    pub kind: Kind,
     /// What a right diagnosis says.
     pub expected: String,
     /// What this one said.
@@ -26,8 +36,10 @@ pub struct Outcome {
     pub packets_got: Option<u64>,
     /// Packets that the ledger leaves unexplained; `None` without a report.
     pub ledger_remainder: Option<u64>,
-    /// How long it took, namespaces included.
+    /// How long it took, namespaces included, waiting for its turn not.
     pub seconds: f64,
+    /// What it took that long for.
+    pub spent: Spent,
     /// True if it was played and nothing was wrong.
     pub pass: bool,
     /// Why it could not be played on this machine, if it could not: neither right nor wrong.
@@ -44,117 +56,107 @@ pub struct Outcome {
     pub report: Option<Box<Report>>,
 }
 
+/// Seconds by what they were spent for.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Spent {
+    /// Namespaces and servers.
+    pub set: f64,
+    /// The diagnosis, until it watches.
+    pub watch: f64,
+    /// Traffic.
+    pub play: f64,
+    /// Counters, until they stand still.
+    pub settle: f64,
+    /// The diagnosis again, from the signal that ends it to its report.
+    pub report: f64,
+}
+
+/// What an outcome proves: the class of what is lost, or that nothing is said without reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A fault is found.
+    Fault,
+    /// A policy that drops is found.
+    Policy,
+    /// A peer that is to blame is found.
+    Peer,
+    /// Noise is booked as such.
+    Benign,
+    /// A state worth knowing is found.
+    Info,
+    /// Several scenarios at once are kept apart.
+    Together,
+    /// Nothing is found where nothing is wrong.
+    Healthy,
+    /// Nothing is found once the remedy is applied.
+    Remedied,
+}
+
+/// Why there is nothing to compare.
+pub(crate) enum Unplayed {
+    /// This machine lacks something.
+    Skipped(String),
+    /// The scenario itself failed.
+    Failed(String),
+}
+
 impl Outcome {
-    /// A scenario that this machine cannot play.
-    pub(crate) fn skipped(name: &str, remedied: bool, why: String) -> Self {
+    /// What came of a job that was played.
+    pub(crate) fn of(job: &Job, truths: &[Truth<'_>], answer: Answer) -> Self {
+        let several = truths.len() > 1;
+        let played = truths.iter().any(|truth| !truth.played.traffic.is_empty());
+        let Judgement { got, packets_got, ledger_remainder, mut failures } =
+            judge::judge(truths, &answer);
+        if played {
+            failures.splice(0..0, judge::unproved(truths));
+        }
+        let mut moved = BTreeMap::new();
+        for truth in truths {
+            let name = &truth.scenario.name;
+            let title = |counter| if several { format!("{name} {counter}") } else { counter };
+            let own = named(&truth.played.moved);
+            moved.extend(own.into_iter().map(|(counter, value)| (title(counter), value)));
+        }
+        let pass = failures.is_empty();
         Self {
-            name: name.to_owned(),
-            remedied,
+            expected: judge::expected(truths),
+            got,
+            packets_expected: judge::packets(truths).filter(|_| played),
+            packets_got,
+            ledger_remainder,
+            pass,
+            failures,
+            moved,
+            traffic: truths.iter().flat_map(|truth| truth.played.traffic.clone()).collect(),
+            report: answer.report.ok().filter(|_| !pass),
+            ..Self::empty(job)
+        }
+    }
+
+    /// A job that was not played to its end.
+    pub(crate) fn unplayed(job: &Job, why: Unplayed) -> Self {
+        let mut outcome = Self::empty(job);
+        match why {
+            Unplayed::Skipped(why) => outcome.skipped = Some(why),
+            Unplayed::Failed(why) => outcome.failures = vec![why],
+        }
+        outcome
+    }
+
+    fn empty(job: &Job) -> Self {
+        Self {
+            name: job.name(),
+            remedied: job.is_remedied(),
+            kind: job.kind(),
             expected: String::new(),
             got: String::new(),
             packets_expected: None,
             packets_got: None,
             ledger_remainder: None,
             seconds: 0.0,
+            spent: Spent::default(),
             pass: false,
-            skipped: Some(why),
-            failures: Vec::new(),
-            moved: BTreeMap::new(),
-            traffic: Vec::new(),
-            report: None,
-        }
-    }
-
-    /// True if it was played and something was wrong.
-    pub fn is_wrong(&self) -> bool {
-        !self.pass && self.skipped.is_none()
-    }
-
-    /// The scenario's name, and whether it was remedied.
-    fn title(&self) -> String {
-        if self.remedied { format!("{} + remedy", self.name) } else { self.name.clone() }
-    }
-}
-
-/// Writes the outcomes as one JSON array.
-pub fn write_json(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, outcomes)?;
-    writeln!(out)
-}
-
-/// Writes the outcomes as a table, then what was wrong, then the score.
-///
-/// ```text
-/// scenario                     expected                           got        packets  left  seconds
-/// accept-queue-stopped         accept-queue-full (stopped) in b   the same   69 = 69     0      3.1  ok
-/// healthy-idle                 clean                              the same   -           0      2.9  ok
-/// ```
-pub fn write_table(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> {
-    let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
-    let head = ["scenario", "expected", "got", "packets", "left", "seconds", ""].map(str::to_owned);
-    let mut rows = vec![head];
-    for outcome in outcomes {
-        let packets = match (outcome.packets_expected, outcome.packets_got) {
-            (None, None) => "-".into(),
-            (expected, got) if expected == got => format!("{0} = {0}", number(got)),
-            (expected, got) => format!("{} not {}", number(got), number(expected)),
-        };
-        let same = outcome.got == outcome.expected;
-        rows.push([
-            outcome.title(),
-            outcome.expected.clone(),
-            if same { "the same".into() } else { outcome.got.clone() },
-            packets,
-            number(outcome.ledger_remainder),
-            format!("{:.1}", outcome.seconds),
-            match &outcome.skipped {
-                Some(why) => format!("skipped: {why}"),
-                None if outcome.pass => "ok".into(),
-                None => "WRONG".into(),
-            },
-        ]);
-    }
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let [w0, w1, w2, w3, w4, w5] = [0, 1, 2, 3, 4, 5].map(width);
-    for [name, expected, got, packets, left, seconds, state] in &rows {
-        let line = format!(
-            "{name:w0$}  {expected:w1$}  {got:w2$}  {packets:w3$}  {left:>w4$}  {seconds:>w5$}  {state}"
-        );
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    for outcome in outcomes.iter().filter(|outcome| outcome.is_wrong()) {
-        writeln!(out, "\n{}:", outcome.title())?;
-        for failure in &outcome.failures {
-            writeln!(out, "  {failure}")?;
-        }
-    }
-    let right = outcomes.iter().filter(|outcome| outcome.pass).count();
-    let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
-    let skipped = outcomes.iter().filter(|outcome| outcome.skipped.is_some()).count();
-    write!(out, "\n{right} of {} right, ", outcomes.len() - skipped)?;
-    if skipped > 0 {
-        write!(out, "{skipped} skipped, ")?;
-    }
-    writeln!(out, "{seconds:.1} s")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(name: &str) -> Outcome {
-        Outcome {
-            name: name.into(),
-            remedied: false,
-            expected: "accept-queue-full (stopped) in b".into(),
-            got: "accept-queue-full (stopped) in b".into(),
-            packets_expected: Some(69),
-            packets_got: Some(69),
-            ledger_remainder: Some(0),
-            seconds: 3.06,
-            pass: true,
             skipped: None,
             failures: Vec::new(),
             moved: BTreeMap::new(),
@@ -163,57 +165,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn table() {
-        let wrong = Outcome {
-            remedied: true,
-            expected: "clean".into(),
-            got: "no report".into(),
-            packets_expected: None,
-            packets_got: None,
-            ledger_remainder: None,
-            pass: false,
-            failures: vec!["the diagnosis printed no report".into()],
-            ..outcome("two")
-        };
-        let short = Outcome { packets_got: Some(68), pass: false, ..outcome("three") };
-        let mut text = Vec::new();
-        write_table(&[outcome("one"), wrong, short], &mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let expected = "\
-scenario      expected                          got        packets    left  seconds
-one           accept-queue-full (stopped) in b  the same   69 = 69       0      3.1  ok
-two + remedy  clean                             no report  -             -      3.1  WRONG
-three         accept-queue-full (stopped) in b  the same   68 not 69     0      3.1  WRONG
-
-two + remedy:
-  the diagnosis printed no report
-
-three:
-
-1 of 3 right, 9.2 s
-";
-        assert_eq!(text, expected);
+    /// True if something was wrong.
+    pub fn is_wrong(&self) -> bool {
+        !self.pass && self.skipped.is_none()
     }
 
-    #[test]
-    fn what_is_skipped_is_neither_right_nor_wrong() {
-        let skipped = Outcome::skipped("two", false, "this machine has no tbf qdisc".into());
-        assert!(!skipped.pass && !skipped.is_wrong());
-        let mut text = Vec::new();
-        write_table(&[outcome("one"), skipped], &mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let told = text.lines().find(|line| line.starts_with("two")).unwrap();
-        assert!(told.ends_with("skipped: this machine has no tbf qdisc"), "{told}");
-        assert!(text.ends_with("\n1 of 1 right, 1 skipped, 3.1 s\n"), "{text}");
-    }
-
-    #[test]
-    fn json_is_one_array() {
-        let mut text = Vec::new();
-        write_json(&[outcome("one")], &mut text).unwrap();
-        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(value[0]["packets_got"], 69);
-        assert!(value[0].get("report").is_none());
+    /// The scenario's name, and whether it was remedied.
+    fn title(&self) -> String {
+        if self.remedied { format!("{} + remedy", self.name) } else { self.name.clone() }
     }
 }

@@ -1,6 +1,6 @@
 //! Plays scenarios, with the diagnosis watching or alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use crate::counters::{self, Values};
 use crate::diagnosis::{Answer, Diagnosis};
-use crate::judge::{Judgement, Played, Truth};
+use crate::judge::{Played, Truth};
 use crate::netns::{Tag, require_root, sweep};
-use crate::scenario::{Scenario, find};
+use crate::outcome::{Spent, Unplayed};
+use crate::scenario::find;
 use crate::stage::Stage;
+use crate::turn::Turn;
 use crate::wait::Stop;
-use crate::{LabError, Outcome, Tally};
+use crate::{Job, LabError, Outcome, Tally};
 
 /// Plays scenarios with one program. May be shared by threads; a scenario is played on the thread
 /// that asks for it, and several at once do not disturb each other.
@@ -46,59 +48,52 @@ impl Runner {
         Ok(Self { program, stop })
     }
 
-    /// Plays a scenario, with its remedy applied or not, while the program diagnoses it, and
-    /// compares.
+    /// Plays a job while the program diagnoses it, and compares.
     ///
-    /// A wrong or missing diagnosis gives an outcome that did not pass, a machine that lacks what the
-    /// scenario needs one that says so; an error says that the scenario itself failed.
-    pub fn run(&self, name: &str, with_remedy: bool) -> Result<Outcome, LabError> {
+    /// A wrong or missing diagnosis gives an outcome that did not pass, a machine that lacks what a
+    /// scenario needs one that says so; an error says that a scenario itself failed.
+    pub fn run(&self, job: &Job) -> Result<Outcome, LabError> {
+        let scenarios = job.scenarios()?;
+        prepare()?;
+        let alone = job.is_alone()?;
+        let _turn = Turn::wait(alone, &self.stop)?;
         let start = Instant::now();
-        let scenario = prepare(name, with_remedy)?;
-        let tag = Tag::new()?;
-        let mut stage = match Stage::set(&scenario, &tag, &self.program, &self.stop) {
-            Err(error) if error.means_skipped() => {
-                return Ok(Outcome::skipped(name, with_remedy, error.to_string()));
+        let mut tags = Vec::new();
+        let mut stages = Vec::new();
+        for scenario in &scenarios {
+            let tag = Tag::new()?;
+            match Stage::set(scenario, &tag, &self.program, &self.stop) {
+                Ok(stage) => stages.push(stage),
+                Err(error) if error.means_skipped() => {
+                    return Ok(Outcome::unplayed(job, Unplayed::Skipped(error.to_string())));
+                }
+                Err(error) => return Err(error),
             }
-            stage => stage?,
-        };
-        let (truth, answer) = match self.observe(&mut stage, &scenario, &tag) {
-            Ok((truth, answer)) => (truth, answer),
+            tags.push(tag);
+        }
+        let mut spent = Spent { set: start.elapsed().as_secs_f64(), ..Spent::default() };
+        let (played, answer) = match self.observe(&mut stages, &tags, alone, &mut spent) {
+            Ok(observed) => observed,
             Err(LabError::Diagnosis(why)) => {
-                let answer = Answer { exit: None, report: Err(why) };
-                (truth(&stage, &scenario, Played::default())?, answer)
+                let nothing = stages.iter().map(|_| Played::default()).collect();
+                (nothing, Answer { exit: None, report: Err(why) })
             }
             Err(error) => return Err(error),
         };
-        drop(stage);
-
-        let played = !truth.played.traffic.is_empty();
-        let Judgement { got, packets_got, ledger_remainder, mut failures } = truth.judge(&answer);
-        if played {
-            failures.splice(0..0, truth.unproved());
-        }
-        let pass = failures.is_empty();
-        Ok(Outcome {
-            name: name.to_owned(),
-            remedied: with_remedy,
-            expected: truth.expected(),
-            got,
-            packets_expected: truth.packets().filter(|_| played),
-            packets_got,
-            ledger_remainder,
-            seconds: start.elapsed().as_secs_f64(),
-            pass,
-            skipped: None,
-            failures,
-            moved: named(&truth.played.moved),
-            traffic: truth.played.traffic,
-            report: answer.report.ok().filter(|_| !pass),
-        })
+        let all: Vec<_> = stages.iter().zip(played).map(truth).collect::<Result<_, _>>()?;
+        drop(stages);
+        let mut outcome = Outcome::of(job, &all, answer);
+        (outcome.seconds, outcome.spent) = (start.elapsed().as_secs_f64(), spent);
+        Ok(outcome)
     }
 
     /// Plays a scenario with nobody watching, to see by the kernel's own counters whether it does
     /// what it claims to.
     pub fn provoke(&self, name: &str, with_remedy: bool) -> Result<Provoked, LabError> {
-        let scenario = prepare(name, with_remedy)?;
+        let scenario = find(name)?;
+        let scenario = if with_remedy { scenario.remedied()? } else { scenario };
+        prepare()?;
+        let _turn = Turn::wait(scenario.alone.is_some(), &self.stop)?;
         let mut stage = match Stage::set(&scenario, &Tag::new()?, &self.program, &self.stop) {
             Err(error) if error.means_skipped() => {
                 return Ok(Provoked { skipped: Some(error.to_string()), ..Provoked::default() });
@@ -106,54 +101,89 @@ impl Runner {
             stage => stage?,
         };
         let before = stage.read()?;
-        let traffic = stage.play()?;
+        play(std::slice::from_mut(&mut stage))?;
         let moved = counters::growth(&before, &stage.settle(&before)?);
         let at_most = moved.clone();
-        let truth = truth(&stage, &scenario, Played { moved, at_most, traffic })?;
+        let played = Played { moved, at_most, traffic: stage.tallies() };
+        let truth = truth((&stage, played))?;
         let failures = truth.unproved();
         let moved = named(&truth.played.moved);
         Ok(Provoked { moved, traffic: truth.played.traffic, failures, skipped: None })
     }
 
-    fn observe<'s>(
+    /// Plays everything while the program watches all of it.
+    fn observe(
         &self,
-        stage: &mut Stage<'s>,
-        scenario: &'s Scenario,
-        tag: &Tag,
-    ) -> Result<(Truth<'s>, Answer), LabError> {
-        let before = stage.read()?;
-        let namespaces = stage.namespaces()?;
-        let names = namespaces.values().filter_map(|netns| netns.name.as_deref());
-        let diagnosis = Diagnosis::start(&self.program, names, tag.ready_file(), &self.stop)?;
-        let traffic = stage.play()?;
-        let after = stage.settle(&before)?;
+        stages: &mut [Stage<'_>],
+        tags: &[Tag],
+        alone: bool,
+        spent: &mut Spent,
+    ) -> Result<(Vec<Played>, Answer), LabError> {
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        let before: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
+        let namespaces: Vec<_> = stages.iter().map(Stage::namespaces).collect::<Result<_, _>>()?;
+        let names = namespaces.iter().flat_map(BTreeMap::values);
+        let names = names.filter_map(|netns| netns.name.as_deref());
+        let ready = tags.first().map(Tag::ready_file).unwrap_or_default();
+        let diagnosis = Diagnosis::start(&self.program, names, ready, &self.stop)?;
+        spent.watch = lap();
+        if alone {
+            // What disturbs others is played when the others are over.
+            for (stage, before) in stages.iter_mut().zip(&before) {
+                play(std::slice::from_mut(stage))?;
+                stage.settle(before)?;
+            }
+        } else {
+            play(stages)?;
+        }
+        spent.play = lap();
+        for (stage, before) in stages.iter().zip(&before) {
+            stage.settle(before)?;
+        }
+        // Read again: one stage may have moved while another came to a rest.
+        let after: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
+        spent.settle = lap();
         let answer = diagnosis.finish(&self.stop)?;
+        spent.report = lap();
         // The program read its counters for the last time between these two readings. As a rule they
         // are equal, and then there is but one right number.
-        let moved = counters::growth(&before, &after);
-        let at_most = counters::growth(&before, &stage.read()?);
-        Ok((truth(stage, scenario, Played { moved, at_most, traffic })?, answer))
+        let mut played = Vec::new();
+        for ((stage, before), after) in stages.iter().zip(&before).zip(&after) {
+            let moved = counters::growth(before, after);
+            let at_most = counters::growth(before, &stage.read()?);
+            played.push(Played { moved, at_most, traffic: stage.tallies() });
+        }
+        Ok((played, answer))
     }
 }
 
-fn prepare(name: &str, with_remedy: bool) -> Result<Scenario, LabError> {
-    let scenario = find(name)?;
-    let scenario = if with_remedy { scenario.remedied()? } else { scenario };
+/// Plays act after act, those of all stages together.
+fn play(stages: &mut [Stage<'_>]) -> Result<(), LabError> {
+    let acts: BTreeSet<_> = stages.iter().flat_map(Stage::acts).collect();
+    for act in acts {
+        for stage in &mut *stages {
+            stage.begin(act)?;
+        }
+        for stage in &mut *stages {
+            stage.end_act()?;
+        }
+    }
+    Ok(())
+}
+
+fn prepare() -> Result<(), LabError> {
     require_root()?;
     // What cannot be removed is in nobody's way: names are never used twice.
     let _ = sweep();
-    Ok(scenario)
+    Ok(())
 }
 
-fn truth<'s>(
-    stage: &Stage<'s>,
-    scenario: &'s Scenario,
-    played: Played,
-) -> Result<Truth<'s>, LabError> {
-    let namespaces = stage.namespaces()?;
+fn truth<'s>((stage, played): (&Stage<'s>, Played)) -> Result<Truth<'s>, LabError> {
+    let (scenario, namespaces) = (stage.scenario(), stage.namespaces()?);
     Ok(Truth { scenario, namespaces, processes: stage.processes(), played })
 }
 
-fn named(values: &Values) -> BTreeMap<String, u64> {
+pub(crate) fn named(values: &Values) -> BTreeMap<String, u64> {
     values.iter().map(|(counter, value)| (counter.to_string(), *value)).collect()
 }

@@ -39,6 +39,9 @@ pub(crate) struct Scenario {
     /// True if nothing is wrong and nothing may be reported.
     #[serde(default)]
     pub(crate) healthy: bool,
+    /// Why nothing else may be played meanwhile: it overflows what all namespaces share, such as the
+    /// queue of a CPU, or sets what is not a namespace's own. Absent if it disturbs nobody.
+    pub(crate) alone: Option<String>,
     pub(crate) topology: Topology,
     /// True if servers and clients speak IPv6.
     #[serde(default)]

@@ -33,6 +33,9 @@ const STILL: Duration = Duration::from_millis(250);
 /// namespaces.
 pub(crate) struct Stage<'a> {
     clients: Vec<Actor>,
+    /// Those of the act that is on, with the number of their traffic.
+    playing: Vec<(usize, Actor)>,
+    tallies: Vec<Tally>,
     servers: Vec<Actor>,
     lan: Lan,
     scenario: &'a Scenario,
@@ -60,8 +63,17 @@ impl<'a> Stage<'a> {
             run(&lan, lines, stop)?;
         }
         let watched = scenario.watched();
-        let (clients, servers) = (Vec::new(), Vec::new());
-        let mut stage = Self { clients, servers, lan, scenario, watched, program, stop };
+        let mut stage = Self {
+            clients: Vec::new(),
+            playing: Vec::new(),
+            tallies: vec![Tally::default(); scenario.traffic.len()],
+            servers: Vec::new(),
+            lan,
+            scenario,
+            watched,
+            program,
+            stop,
+        };
         for listener in scenario.listeners() {
             let actor = stage.serve(&listener)?;
             stage.servers.push(actor);
@@ -98,26 +110,42 @@ impl<'a> Stage<'a> {
         Actor::start(self.program, &spec)
     }
 
-    /// Plays act after act, and says how each piece of traffic went, in the order of the scenario.
-    pub(crate) fn play(&mut self) -> Result<Vec<Tally>, LabError> {
+    /// What is played.
+    pub(crate) fn scenario(&self) -> &'a Scenario {
+        self.scenario
+    }
+
+    /// The acts of the play, in order.
+    pub(crate) fn acts(&self) -> BTreeSet<u8> {
+        self.scenario.acts()
+    }
+
+    /// Begins an act: its command lines, then all its traffic at once.
+    pub(crate) fn begin(&mut self, act: u8) -> Result<(), LabError> {
         let scenario = self.scenario;
-        let mut tallies = vec![Tally::default(); scenario.traffic.len()];
-        for act in scenario.acts() {
-            for lines in scenario.during.iter().filter(|lines| lines.act == act) {
-                run(&self.lan, lines, self.stop)?;
-            }
-            let mut clients = Vec::new();
-            for (number, traffic) in scenario.traffic.iter().enumerate() {
-                if traffic.act == act {
-                    clients.push((number, self.client(traffic)?));
-                }
-            }
-            for (number, actor) in clients {
-                tallies[number] = actor.hear(self.stop, TRAFFIC_LIMIT, tally)?;
-                self.clients.push(actor);
+        for lines in scenario.during.iter().filter(|lines| lines.act == act) {
+            run(&self.lan, lines, self.stop)?;
+        }
+        for (number, traffic) in scenario.traffic.iter().enumerate() {
+            if traffic.act == act {
+                self.playing.push((number, self.client(traffic)?));
             }
         }
-        Ok(tallies)
+        Ok(())
+    }
+
+    /// Waits until the traffic of the act is over.
+    pub(crate) fn end_act(&mut self) -> Result<(), LabError> {
+        for (number, actor) in self.playing.drain(..) {
+            self.tallies[number] = actor.hear(self.stop, TRAFFIC_LIMIT, tally)?;
+            self.clients.push(actor);
+        }
+        Ok(())
+    }
+
+    /// How each piece of traffic went, in the order of the scenario.
+    pub(crate) fn tallies(&self) -> Vec<Tally> {
+        self.tallies.clone()
     }
 
     fn client(&self, traffic: &Traffic) -> Result<Actor, LabError> {

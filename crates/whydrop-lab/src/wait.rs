@@ -29,6 +29,12 @@ impl Stop {
         Ok(Self(flag))
     }
 
+    /// One that is never set.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
     /// Asks `look` until it gives a value, fails, `limit` has passed, or the user says stop.
     pub(crate) fn until<T>(
         &self,
@@ -58,14 +64,10 @@ impl Stop {
 mod tests {
     use super::*;
 
-    fn never() -> Stop {
-        Stop(Arc::new(AtomicBool::new(false)))
-    }
-
     #[test]
     fn gives_what_appears() {
         let mut looks = 0;
-        let got = never().until(Duration::from_secs(5), "three looks", || {
+        let got = Stop::never().until(Duration::from_secs(5), "three looks", || {
             looks += 1;
             Ok((looks == 3).then_some(looks))
         });
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn gives_up_at_the_limit() {
-        let got = never().until(Duration::from_millis(20), "a miracle", || Ok(None::<()>));
+        let got = Stop::never().until(Duration::from_millis(20), "a miracle", || Ok(None::<()>));
         assert_eq!(got.unwrap_err().to_string(), "gave up after 0.02 s: a miracle");
     }
 

@@ -15,7 +15,7 @@ use std::{env, fs, io, thread};
 
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
-use whydrop_lab::{Runner, actor_main, write_json};
+use whydrop_lab::{Job, Runner, actor_main};
 use whydrop_model::{
     Attach, Class, Confidence, EvidenceItem, EvidenceKind, EvidenceValue, Finding, HostFacts,
     Ledger, LedgerEntry, NetnsRef, ProcessRef, REPORT_SCHEMA, Remedy, Report, ReportWindow,
@@ -54,8 +54,8 @@ fn run(arguments: &[OsString]) -> Outcome<u8> {
         _ => return Err("run NAME [PROGRAM]".into()),
     };
     let name = name.to_str().ok_or("a name is text")?;
-    let outcome = Runner::new(program)?.run(name, false)?;
-    write_json(&[outcome], &mut io::stdout())?;
+    let outcome = Runner::new(program)?.run(&Job::one(name))?;
+    serde_json::to_writer(io::stdout(), &outcome)?;
     Ok(0)
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-use whydrop_lab::{LabError, Outcome, Runner};
+use whydrop_lab::{Job, LabError, Outcome, Runner};
 
 /// A stand-in with this flaw: the flaw is the name it is called by.
 struct StandIn {
@@ -39,7 +39,9 @@ fn play(flaw: &str, remedy: bool) -> Option<Outcome> {
     }
     let standin = StandIn::new(flaw);
     let runner = Runner::new(standin.program.clone()).unwrap();
-    Some(runner.run("accept-queue-third-ack", remedy).unwrap())
+    let name = "accept-queue-third-ack";
+    let job = if remedy { Job::remedied(name) } else { Job::one(name) };
+    Some(runner.run(&job).unwrap())
 }
 
 /// The flaw must be noticed, and nothing else be blamed.
@@ -112,7 +114,7 @@ fn a_program_that_does_not_end_is_ended() {
 #[test]
 fn a_missing_program_is_an_error() {
     let runner = Runner::new("/nonexistent/whydrop".into()).unwrap();
-    let error = runner.run("accept-queue-third-ack", false).unwrap_err();
+    let error = runner.run(&Job::one("accept-queue-third-ack")).unwrap_err();
     if rustix::process::geteuid().is_root() {
         assert!(matches!(&error, LabError::Program { .. }), "{error}");
         assert!(error.to_string().starts_with("cannot run /nonexistent/whydrop: "), "{error}");

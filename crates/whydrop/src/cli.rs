@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -194,20 +195,29 @@ pub(crate) enum LabCommand {
         format: Plain,
     },
     /// Reproduce, diagnose and compare; needs root and iproute2
-    Run {
-        /// Names of scenarios
-        #[arg(value_name = "NAME", required_unless_present = "all")]
-        names: Vec<String>,
-        /// Every scenario
-        #[arg(long, conflicts_with = "names")]
-        all: bool,
-        /// Then run the same traffic again with the scenario's remedy: it must come out clean
-        #[arg(long)]
-        remedy: bool,
-        /// `text` or `json`
-        #[arg(long, value_name = "FORMAT", default_value = "text")]
-        format: Plain,
-    },
+    Run(LabRun),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabRun {
+    /// Names of scenarios
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(crate) names: Vec<String>,
+    /// Every scenario
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
+    /// Also run the same traffic with the scenario's remedy: it must come out clean
+    #[arg(long)]
+    pub(crate) remedy: bool,
+    /// All at once under one diagnosis, which must tell them apart
+    #[arg(long, conflicts_with_all = ["all", "remedy"])]
+    pub(crate) together: bool,
+    /// How many scenarios to play side by side (default: four for every CPU)
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
 }
 
 #[derive(Debug, Args)]

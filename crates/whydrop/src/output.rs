@@ -1,7 +1,7 @@
 //! Standard output and standard error: colours only for terminals, and never a panic when the
 //! reader has gone.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use anstream::AutoStream;
 
@@ -20,13 +20,6 @@ pub(crate) fn width() -> usize {
     match columns {
         Ok(columns) if columns >= 40 => columns.min(USUAL_WIDTH + 20),
         _ => USUAL_WIDTH,
-    }
-}
-
-/// A line on standard error about what is going on, if somebody watches.
-pub(crate) fn progress(line: &str) {
-    if io::stderr().is_terminal() {
-        message(line);
     }
 }
 

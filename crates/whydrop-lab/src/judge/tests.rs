@@ -1,8 +1,8 @@
 //! Reports with one thing wrong with them, each to be noticed for that one thing.
 
 use whydrop_model::{
-    Attach, Confidence, EvidenceItem, EvidenceKind, EvidenceValue, HostFacts, LedgerEntry, Remedy,
-    ReportWindow, Severity, Site, TracerFacts,
+    Attach, Confidence, EvidenceItem, EvidenceKind, EvidenceValue, HostFacts, Ledger, LedgerEntry,
+    REPORT_SCHEMA, Remedy, ReportWindow, Severity, Site, TracerFacts,
 };
 
 use super::*;
@@ -100,7 +100,8 @@ fn report(findings: Vec<Finding>) -> Report {
 
 fn judge(scenario: &Scenario, report: Report, exit: i32) -> Judgement {
     let overflows = if scenario.healthy { 0 } else { 24 };
-    truth(scenario, overflows).judge(&Answer { exit: Some(exit), report: Ok(Box::new(report)) })
+    let answer = Answer { exit: Some(exit), report: Ok(Box::new(report)) };
+    super::judge(&[truth(scenario, overflows)], &answer)
 }
 
 #[test]
@@ -154,7 +155,8 @@ fn any_number_that_the_counters_had_meanwhile_is_right() {
         let report = report(vec![Finding { packets, ..finding(&scenario) }]);
         let mut truth = truth(&scenario, 24);
         truth.played.at_most.values_mut().for_each(|value| *value = 26);
-        let judgement = truth.judge(&Answer { exit: Some(1), report: Ok(Box::new(report)) });
+        let answer = Answer { exit: Some(1), report: Ok(Box::new(report)) };
+        let judgement = super::judge(&[truth], &answer);
         assert_eq!(judgement.failures.is_empty(), right, "{packets}: {judgement:?}");
     }
 }
@@ -211,7 +213,7 @@ fn a_scenario_that_does_not_do_what_it_claims_is_noticed() {
 fn no_report_is_a_failure() {
     let scenario = scenario();
     let answer = Answer { exit: Some(2), report: Err("it printed no report".into()) };
-    let judgement = truth(&scenario, 24).judge(&answer);
+    let judgement = super::judge(&[truth(&scenario, 24)], &answer);
     assert_eq!(judgement.got, "no report");
     assert_eq!(judgement.failures, ["it printed no report"]);
 }
@@ -254,7 +256,8 @@ fn chatter(scenario: &Scenario) -> (Truth<'_>, Report) {
 }
 
 fn failures(truth: &Truth<'_>, report: Report) -> Vec<String> {
-    truth.judge(&Answer { exit: Some(0), report: Ok(Box::new(report)) }).failures
+    let answer = Answer { exit: Some(0), report: Ok(Box::new(report)) };
+    super::judge(std::slice::from_ref(truth), &answer).failures
 }
 
 #[test]
@@ -264,7 +267,7 @@ fn noise_may_be_a_finding_or_stay_in_the_ledger() {
     assert_eq!(failures(&truth, report.clone()), [""; 0]);
     let in_ledger = Report { findings: Vec::new(), ..report };
     let answer = Answer { exit: Some(0), report: Ok(Box::new(in_ledger.clone())) };
-    let judgement = truth.judge(&answer);
+    let judgement = super::judge(std::slice::from_ref(&truth), &answer);
     assert_eq!((judgement.packets_got, judgement.failures), (Some(30), Vec::new()));
 
     let mut few = in_ledger;
@@ -298,7 +301,8 @@ fn of_several_findings_the_one_that_fits_is_meant() {
         report
     };
     let packets_got = |report: Report| {
-        truth.judge(&Answer { exit: Some(0), report: Ok(Box::new(report)) }).packets_got
+        let answer = Answer { exit: Some(0), report: Ok(Box::new(report)) };
+        super::judge(std::slice::from_ref(&truth), &answer).packets_got
     };
     assert_eq!(packets_got(with_second("EtherType 0x9999", 40)), Some(30), "by object");
     assert_eq!(packets_got(with_second("EtherType 0x88b5", 40)), Some(30), "by packets");

@@ -3,28 +3,22 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::json;
-use whydrop_lab::{LabError, Outcome, Runner, ScenarioInfo};
+use whydrop_lab::{Job, LabError, Outcome, Runner, ScenarioInfo};
 use whydrop_show::style::{FAINT, STRONG};
 
-use crate::cli::{LabCommand, Plain};
+use crate::cli::{LabCommand, LabRun, Plain};
+use crate::progress::StatusLine;
 use crate::{failure, output};
 
 /// Runs the command.
 pub(crate) fn run(command: &LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::List { format } => list(*format),
-        LabCommand::Run { names, all, remedy, format } => {
-            let scenarios = whydrop_lab::list()?;
-            let names: Vec<String> = if *all {
-                scenarios.iter().map(|one| one.name.clone()).collect()
-            } else {
-                names.clone()
-            };
-            play(&names, &scenarios, *remedy, *format)
-        }
+        LabCommand::Run(options) => play(options),
     }
 }
 
@@ -63,37 +57,46 @@ fn list(format: Plain) -> anyhow::Result<ExitCode> {
     Ok(failure::CLEAN)
 }
 
-fn play(
-    names: &[String],
-    scenarios: &[ScenarioInfo],
-    remedy: bool,
-    format: Plain,
-) -> anyhow::Result<ExitCode> {
-    let program = std::env::current_exe().context("cannot find the own program")?;
-    let runner = Runner::new(program)?;
+fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
+    let scenarios = whydrop_lab::list()?;
     // Planned ones are not listed, since no rule explains them yet, but can be played by name.
-    let planned = whydrop_lab::planned()?;
-    let known = |name: &str| scenarios.iter().chain(&planned).any(|one| one.name == name);
-    if let Some(name) = names.iter().find(|name| !known(name)) {
-        return Err(LabError::UnknownScenario(name.clone()).into());
-    }
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for name in names {
-        output::progress(&format!("whydrop: playing {name}"));
-        outcomes.push(runner.run(name, false)?);
-        let has_remedy =
-            scenarios.iter().chain(&planned).any(|one| one.name == *name && one.remedy);
-        if remedy && has_remedy {
-            output::progress(&format!("whydrop: playing {name} with its remedy"));
-            outcomes.push(runner.run(name, true)?);
+    let known = [scenarios.clone(), whydrop_lab::planned()?].concat();
+    let chosen = if options.all { scenarios } else { named(&options.names, &known)? };
+    let mut jobs = Vec::new();
+    if options.together {
+        jobs.push(Job::together(options.names.clone()));
+    } else {
+        for ScenarioInfo { name, remedy, .. } in chosen {
+            jobs.push(Job::one(name.clone()));
+            jobs.extend((options.remedy && remedy).then(|| Job::remedied(name)));
         }
     }
+    let program = std::env::current_exe().context("cannot find the own program")?;
+    let runner = Runner::new(program)?;
+    let width = options.jobs.unwrap_or_else(whydrop_lab::usual_width);
+    let start = Instant::now();
+    let mut line = StatusLine::new();
+    let outcomes = runner.run_all(&jobs, width, &mut |progress| {
+        let whydrop_lab::Progress { done, total, playing } = progress;
+        line.update(&format!("{done} of {total} played; now {}", playing.join(", ")));
+    });
+    drop(line);
+    let (outcomes, seconds) = (outcomes?, start.elapsed().as_secs_f64());
     let mut out = output::stdout();
-    match format {
-        Plain::Text => whydrop_lab::write_table(&outcomes, &mut out)?,
-        Plain::Json => whydrop_lab::write_json(&outcomes, &mut out)?,
+    match options.format {
+        Plain::Text => whydrop_lab::write_table(&outcomes, seconds, &mut out)?,
+        Plain::Json => whydrop_lab::write_json(&outcomes, seconds, &mut out)?,
     }
     out.flush()?;
     let wrong = outcomes.iter().any(Outcome::is_wrong);
     Ok(if wrong { failure::fault() } else { failure::CLEAN })
+}
+
+/// The scenarios of these names.
+fn named(names: &[String], known: &[ScenarioInfo]) -> Result<Vec<ScenarioInfo>, LabError> {
+    let find = |name: &String| {
+        let found = known.iter().find(|one| one.name == *name).cloned();
+        found.ok_or_else(|| LabError::UnknownScenario(name.clone()))
+    };
+    names.iter().map(find).collect()
 }
