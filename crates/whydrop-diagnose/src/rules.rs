@@ -31,9 +31,11 @@ mod socket_closed_with_data;
 mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
+mod tcp_out_of_window;
 mod tcp_port_closed;
 mod tcp_routine_discard;
 mod tcp_stray_segment;
+mod tcp_timestamp_rejected;
 mod ttl_expired;
 mod udp_port_closed;
 mod udp_receive_buffer_full;
@@ -57,6 +59,8 @@ pub const RULES: &[&dyn Rule] = &[
     &purged_by_reconfiguration::PurgedByReconfiguration,
     &tcp_port_closed::TcpPortClosed,
     &tcp_stray_segment::TcpStraySegment,
+    &tcp_out_of_window::TcpOutOfWindow,
+    &tcp_timestamp_rejected::TcpTimestampRejected,
     &netfilter_rule_drop::NetfilterRuleDrop,
     &udp_port_closed::UdpPortClosed,
     &udp_receive_buffer_full::UdpReceiveBufferFull,

@@ -18,6 +18,7 @@ use crate::netns::enter;
 use crate::part::{ActorSpec, Message, Part, Play, Tally};
 
 mod clients;
+mod conversation;
 mod crafted;
 mod ether;
 mod frame;
@@ -80,6 +81,7 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
         Play::Bulk(bulk) => clients::bulk(to()?, bulk)?,
         Play::Handshakes(shakes) => crafted::handshakes(to()?, shakes)?,
         Play::SynFlood(flood) => crafted::syn_flood(to()?, flood)?,
+        Play::Conversation(plan) => conversation::converse(to()?, plan)?,
         Play::TcpConnect(connect) => clients::tcp_connect(to()?, connect),
         Play::UdpSend(send) => udp::send(to()?, send)?,
         Play::UdpRequest(request) => udp::request(to()?, request)?,

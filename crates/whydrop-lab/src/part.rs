@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod conversation;
 pub(crate) mod frame;
 
+use conversation::Conversation;
 use frame::Frames;
 
 /// All that one actor needs to know.
@@ -67,6 +69,8 @@ pub(crate) struct Serve {
     pub(crate) accept: Accept,
     /// What it does with a connection.
     pub(crate) respond: Respond,
+    /// `SO_RCVBUF` of the listener and so of its connections; absent for what the kernel gives.
+    pub(crate) rcvbuf: Option<u32>,
     /// True if it calls `listen()` again when told `relisten` on its standard input.
     pub(crate) relisten: bool,
 }
@@ -105,6 +109,12 @@ pub(crate) enum Respond {
     Http,
     /// Reads to the end, then closes.
     Discard,
+    /// Closes it at once.
+    Close,
+    /// Closes it once something waits to be read, which it never reads.
+    CloseUnread,
+    /// Sends so many bytes and keeps it open; reads nothing.
+    Send(u32),
 }
 
 /// How a UDP server treats its socket.
@@ -159,6 +169,8 @@ pub(crate) enum Play {
     Handshakes(Handshakes),
     /// SYNs from crafted peers that never answer.
     SynFlood(SynFlood),
+    /// Connections of crafted peers that say what a script says.
+    Conversation(Conversation),
     /// Connections that are opened one after the other and closed again.
     TcpConnect(TcpConnect),
     /// Datagrams that ask for no answer.
@@ -177,9 +189,9 @@ impl Play {
         !matches!(self, Self::Idle(_) | Self::Frames(_))
     }
 
-    /// True if it crafts its packets; these are IPv4.
+    /// True if it crafts its packets, for peers whose addresses are nobody's.
     pub(crate) fn is_crafted(&self) -> bool {
-        matches!(self, Self::Handshakes(_) | Self::SynFlood(_))
+        matches!(self, Self::Handshakes(_) | Self::SynFlood(_) | Self::Conversation(_))
     }
 }
 

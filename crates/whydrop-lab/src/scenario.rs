@@ -129,6 +129,8 @@ pub(crate) struct Server {
     pub(crate) accept: Accept,
     #[serde(default)]
     pub(crate) respond: Respond,
+    /// `SO_RCVBUF`; absent for what the kernel gives.
+    pub(crate) rcvbuf: Option<u32>,
     /// Calls `listen()` again after `sysctl-after-listen`.
     #[serde(default)]
     pub(crate) relisten: bool,
@@ -140,8 +142,8 @@ pub(crate) struct Server {
 impl Server {
     /// What its actor is told.
     pub(crate) fn serve(&self) -> Serve {
-        let Self { backlog, accept, respond, relisten, .. } = *self;
-        Serve { backlog, accept, respond, relisten }
+        let Self { backlog, accept, respond, rcvbuf, relisten, .. } = *self;
+        Serve { backlog, accept, respond, rcvbuf, relisten }
     }
 }
 

@@ -23,6 +23,8 @@ const UP_LIMIT: Duration = Duration::from_secs(5);
 /// First three bytes of the addresses that only crafted packets use. No namespace owns one; what is
 /// sent to them goes to the first role of the topology, under a MAC address that is not its own.
 pub(crate) const CRAFTED_NET: [u8; 3] = [10, 99, 77];
+/// The first words of those of IPv6.
+pub(crate) const CRAFTED_NET6: [u16; 2] = [0xfd99, 0x77];
 
 /// How the namespaces of a scenario are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -7,18 +7,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::segment::{ACK, SYN, Segment};
+use super::segment::{ACK, SYN, Segment, max_segment_size};
 use crate::part::{Handshakes, SynFlood, Tally};
-use crate::topology::CRAFTED_NET;
+use crate::topology::{CRAFTED_NET, CRAFTED_NET6};
 
-/// EtherType of IPv4, as a packet socket wants it: in network byte order.
+/// EtherTypes as a packet socket wants them: in network byte order.
 const IPV4: i32 = 0x0800_u16.to_be() as i32;
+const IPV6: i32 = 0x86dd_u16.to_be() as i32;
+/// Room for what a veth hands over unsegmented.
+const PACKET: usize = 1 << 17;
 /// `IPPROTO_RAW`: the packet written brings its own IP header.
 const RAW: i32 = 255;
 /// Longest wait for a SYN-ACK: below the second after which it is sent again.
@@ -52,96 +55,142 @@ pub(super) fn handshakes(to: SocketAddr, shakes: &Handshakes) -> io::Result<Tall
 pub(super) fn syn_flood(to: SocketAddr, flood: &SynFlood) -> io::Result<Tally> {
     let mut peers = Peers::new(to)?;
     for number in 0..flood.count {
-        let source = address(u32::from(number), flood.sources);
+        let source = address(to, u32::from(number), flood.sources);
         peers.send(&peers.syn(source, number))?;
         peers.ignore_answers()?;
     }
     Ok(Tally { done: flood.count.into(), pending: 0, failed: 0 })
 }
 
-/// The `number`th peer when they share `sources` addresses: no two share address and port.
-fn address(number: u32, sources: u8) -> SocketAddrV4 {
+/// The `number`th peer of `to` when they share `sources` addresses: no two share address and port.
+fn address(to: SocketAddr, number: u32, sources: u8) -> SocketAddr {
     let sources = u32::from(sources.clamp(1, 254));
-    let [a, b, c] = CRAFTED_NET;
     let host = (number % sources) as u8 + 1;
-    SocketAddrV4::new([a, b, c, host].into(), FIRST_PORT + (number / sources) as u16)
+    let ip: IpAddr = if to.is_ipv4() {
+        let [a, b, c] = CRAFTED_NET;
+        [a, b, c, host].into()
+    } else {
+        let [a, b] = CRAFTED_NET6;
+        [a, b, 0, 0, 0, 0, 0, host.into()].into()
+    };
+    SocketAddr::new(ip, FIRST_PORT + (number / sources) as u16)
 }
 
-/// A SYN-ACK's sequence number, by number of the peer.
-type Answers = BTreeMap<u16, u32>;
+/// A SYN-ACK, by number of the peer.
+pub(super) type Answers = BTreeMap<u16, Segment>;
 
-struct Peers {
-    to: SocketAddrV4,
+/// The sockets of all peers of one server.
+pub(super) struct Peers {
+    to: SocketAddr,
     out: Socket,
     tap: Socket,
 }
 
 impl Peers {
-    fn new(to: SocketAddr) -> io::Result<Self> {
-        let SocketAddr::V4(to) = to else {
-            return Err(io::Error::other("crafted packets are IPv4"));
-        };
+    /// Peers of this server, without a connection yet.
+    pub(super) fn new(to: SocketAddr) -> io::Result<Self> {
         // Packets of one CPU arrive in the order in which they were sent.
         let mut cpus = CpuSet::new();
         cpus.set(sched_getcpu());
         sched_setaffinity(None, &cpus)?;
-        let out = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(RAW)))?;
-        let tap = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(IPV4)))?;
+        let ethertype = if to.is_ipv4() { IPV4 } else { IPV6 };
+        let out = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(RAW)))?;
+        let tap = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(ethertype)))?;
         Ok(Self { to, out, tap })
     }
 
-    fn syn(&self, source: SocketAddrV4, number: u16) -> Segment {
+    /// The SYN of a peer.
+    pub(super) fn syn(&self, source: SocketAddr, number: u16) -> Segment {
         Segment {
             source,
             destination: self.to,
             sequence: first_sequence(number),
             acknowledgment: 0,
             flags: SYN,
-            max_segment_size: Some(1460),
+            window: u16::MAX,
+            options: max_segment_size(1460).to_vec(),
+            data: 0,
         }
     }
 
-    fn send(&self, segment: &Segment) -> io::Result<()> {
-        self.out.send_to(&segment.to_packet(), &SockAddr::from(self.to))?;
+    /// The SYN of a peer that has an address of its own.
+    pub(super) fn syn_of(&self, number: u16) -> Segment {
+        self.syn(address(self.to, number.into(), u8::MAX), number)
+    }
+
+    /// Sends a segment.
+    pub(super) fn send(&self, segment: &Segment) -> io::Result<()> {
+        // The port would be taken for a protocol number.
+        let to = SocketAddr::new(self.to.ip(), 0);
+        self.out.send_to(&segment.to_packet(), &SockAddr::from(to))?;
         Ok(())
     }
 
-    /// Sends SYNs and gives those that were answered in time.
+    /// Sends an ACK without data.
+    fn acknowledge(&self, answer: &Segment) -> io::Result<()> {
+        self.send(&Segment {
+            source: answer.destination,
+            destination: answer.source,
+            sequence: answer.acknowledgment,
+            acknowledgment: answer.sequence.wrapping_add(1),
+            flags: ACK,
+            window: u16::MAX,
+            options: Vec::new(),
+            data: 0,
+        })
+    }
+
+    /// Sends the SYNs of these peers and gives those that were answered in time.
     fn begin(&mut self, numbers: std::ops::Range<u16>) -> io::Result<Answers> {
+        let syns = numbers.map(|number| (number, self.syn_of(number))).collect();
+        self.open(&syns)
+    }
+
+    /// Sends these SYNs and gives those that were answered in time.
+    pub(super) fn open(&mut self, syns: &BTreeMap<u16, Segment>) -> io::Result<Answers> {
         let mut waiting = BTreeMap::new();
-        for number in numbers {
-            let source = address(number.into(), u8::MAX);
-            self.send(&self.syn(source, number))?;
-            waiting.insert(source, number);
+        for (number, syn) in syns {
+            self.send(syn)?;
+            waiting.insert(syn.source, *number);
         }
         let mut answers = Answers::new();
         let deadline = Instant::now() + PATIENCE;
-        let mut packet = [0; 2048];
         while !waiting.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.tap.set_read_timeout(Some(left))?;
-            let length = match self.tap.read(&mut packet) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let Some(answer) = Segment::from_packet(&packet[..length]) else { continue };
-            if answer.source != self.to || answer.flags & (SYN | ACK) != SYN | ACK {
+            let Some(answer) = self.hear(deadline)? else { break };
+            if answer.flags & (SYN | ACK) != SYN | ACK {
                 continue;
             }
             if let Some(number) = waiting.remove(&answer.destination) {
-                answers.insert(number, answer.sequence);
+                answers.insert(number, answer);
             }
         }
         Ok(answers)
     }
 
+    /// The next segment from the server to any of its peers; `None` if none comes in time.
+    pub(super) fn hear(&mut self, deadline: Instant) -> io::Result<Option<Segment>> {
+        let mut packet = vec![0; PACKET];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.tap.set_read_timeout(Some(left))?;
+            let length = match self.tap.read(&mut packet) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let segment = Segment::from_packet(&packet[..length]);
+            if let Some(segment) = segment.filter(|it| it.source == self.to) {
+                return Ok(Some(segment));
+            }
+        }
+    }
+
     /// Reads what has come and forgets it.
-    fn ignore_answers(&mut self) -> io::Result<()> {
+    pub(super) fn ignore_answers(&mut self) -> io::Result<()> {
         self.tap.set_nonblocking(true)?;
         loop {
             match self.tap.read(&mut [0; 128]) {
@@ -155,17 +204,7 @@ impl Peers {
 
     /// Sends the last ACKs.
     fn complete(&self, answers: &Answers) -> io::Result<()> {
-        for (&number, &sequence) in answers {
-            self.send(&Segment {
-                source: address(number.into(), u8::MAX),
-                destination: self.to,
-                sequence: first_sequence(number).wrapping_add(1),
-                acknowledgment: sequence.wrapping_add(1),
-                flags: ACK,
-                max_segment_size: None,
-            })?;
-        }
-        Ok(())
+        answers.values().try_for_each(|answer| self.acknowledge(answer))
     }
 }
 
@@ -182,12 +221,18 @@ mod tests {
 
     #[test]
     fn no_two_peers_share_address_and_port() {
-        for sources in [0, 1, 100, 255] {
-            let peers: BTreeSet<_> = (0..1000).map(|number| address(number, sources)).collect();
-            assert_eq!(peers.len(), 1000, "{sources} sources");
-            let hosts: BTreeSet<_> = peers.iter().map(|peer| *peer.ip()).collect();
-            assert_eq!(hosts.len(), usize::from(sources.clamp(1, 254)));
+        for to in ["10.99.0.2:9000", "[fd99::2]:9000"] {
+            let to = to.parse().unwrap();
+            for sources in [0, 1, 100, 255] {
+                let peers: BTreeSet<_> =
+                    (0..1000).map(|number| address(to, number, sources)).collect();
+                assert_eq!(peers.len(), 1000, "{sources} sources");
+                let hosts: BTreeSet<_> = peers.iter().map(SocketAddr::ip).collect();
+                assert_eq!(hosts.len(), usize::from(sources.clamp(1, 254)));
+            }
         }
-        assert_eq!(address(0, 100).to_string(), "10.99.77.1:20000");
+        let first = |to: &str| address(to.parse().unwrap(), 0, 100).to_string();
+        assert_eq!(first("10.99.0.2:9000"), "10.99.77.1:20000");
+        assert_eq!(first("[fd99::2]:9000"), "[fd99:77::1]:20000");
     }
 }

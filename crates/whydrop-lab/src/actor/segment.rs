@@ -1,96 +1,184 @@
-//! TCP segments in IPv4 packets, as bytes. Knows the two headers, nothing of connections.
+//! TCP segments in IP packets, as bytes. Knows the two headers, nothing of connections.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Length of an IPv4 header without options.
-const IP_LEN: usize = 20;
+const IPV4_LEN: usize = 20;
+/// Length of an IPv6 header.
+const IPV6_LEN: usize = 40;
 /// Length of a TCP header without options.
 const TCP_LEN: usize = 20;
 /// IP protocol number of TCP.
 const TCP: u8 = 6;
+/// Kind and length of the timestamps option (RFC 7323).
+const TIMESTAMPS: [u8; 2] = [8, 10];
 
+/// TCP flag FIN.
+pub(super) const FIN: u8 = 0x01;
 /// TCP flag SYN.
 pub(super) const SYN: u8 = 0x02;
 /// TCP flag ACK.
 pub(super) const ACK: u8 = 0x10;
 
-/// A segment without data.
+/// A segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
-    pub(super) source: SocketAddrV4,
-    pub(super) destination: SocketAddrV4,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
     pub(super) sequence: u32,
     pub(super) acknowledgment: u32,
     pub(super) flags: u8,
-    /// Announced as the option of that name; only with SYN.
-    pub(super) max_segment_size: Option<u16>,
+    pub(super) window: u16,
+    /// Options as they stand in the header; what they lack to whole words is filled up.
+    pub(super) options: Vec<u8>,
+    /// Bytes of data.
+    pub(super) data: usize,
+}
+
+/// The option that announces the largest segment.
+pub(super) fn max_segment_size(size: u16) -> [u8; 4] {
+    let [high, low] = size.to_be_bytes();
+    [2, 4, high, low]
+}
+
+/// The timestamps option: the own clock, and the one heard last.
+pub(super) fn timestamps(value: u32, echo: u32) -> [u8; 10] {
+    let mut option = [0; 10];
+    option[..2].copy_from_slice(&TIMESTAMPS);
+    option[2..6].copy_from_slice(&value.to_be_bytes());
+    option[6..].copy_from_slice(&echo.to_be_bytes());
+    option
 }
 
 impl Segment {
-    /// The whole IP packet.
+    /// The whole IP packet. Both ends must be of one address family.
     pub(super) fn to_packet(&self) -> Vec<u8> {
-        let options = match self.max_segment_size {
-            Some(size) => vec![2, 4, size.to_be_bytes()[0], size.to_be_bytes()[1]],
-            None => Vec::new(),
-        };
-        let tcp_len = (TCP_LEN + options.len()) as u16;
-        let mut ip = Vec::with_capacity(IP_LEN + usize::from(tcp_len));
-        // Version and header length in words, service class, length, identification, don't fragment.
-        ip.extend([0x45, 0]);
-        ip.extend((IP_LEN as u16 + tcp_len).to_be_bytes());
-        ip.extend([0, 0, 0x40, 0]);
-        // Hop limit, protocol, room for the checksum.
-        ip.extend([64, TCP, 0, 0]);
-        ip.extend(self.source.ip().octets());
-        ip.extend(self.destination.ip().octets());
-        let sum = checksum(&ip);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut tcp = self.tcp();
+        let mut covered = Vec::new();
+        let mut packet = Vec::new();
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                // Version, class and label; length of what follows, its protocol, hop limit.
+                packet.extend([0x60, 0, 0, 0]);
+                packet.extend((tcp.len() as u16).to_be_bytes());
+                packet.extend([TCP, 64]);
+                covered.extend(source.octets());
+                covered.extend(destination.octets());
+                packet.extend(&covered);
+            }
+            (source, destination) => {
+                let octets = |ip| if let IpAddr::V4(ip) = ip { ip.octets() } else { [0; 4] };
+                packet.extend([0x45, 0]);
+                packet.extend(((IPV4_LEN + tcp.len()) as u16).to_be_bytes());
+                // Identification, don't fragment; hop limit, protocol, room for the checksum.
+                packet.extend([0, 0, 0x40, 0]);
+                packet.extend([64, TCP, 0, 0]);
+                covered.extend(octets(source));
+                covered.extend(octets(destination));
+                packet.extend(&covered);
+                let sum = checksum(&packet);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        covered.extend((tcp.len() as u32).to_be_bytes());
+        covered.extend([0, 0, 0, TCP]);
+        covered.extend(&tcp);
+        tcp[16..18].copy_from_slice(&checksum(&covered).to_be_bytes());
+        packet.extend(tcp);
+        packet
+    }
 
-        let mut tcp = Vec::with_capacity(usize::from(tcp_len));
+    /// Header and data, with room for the checksum.
+    fn tcp(&self) -> Vec<u8> {
+        let mut options = self.options.clone();
+        // Filled up with "no operation".
+        options.resize(options.len().next_multiple_of(4), 1);
+        let words = ((TCP_LEN + options.len()) / 4) as u8;
+        let mut tcp = Vec::with_capacity(TCP_LEN + options.len() + self.data);
         tcp.extend(self.source.port().to_be_bytes());
         tcp.extend(self.destination.port().to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(self.acknowledgment.to_be_bytes());
-        // Header length in words, flags, window, room for the checksum, urgent pointer.
-        tcp.extend([((tcp_len / 4) as u8) << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend([words << 4, self.flags]);
+        tcp.extend(self.window.to_be_bytes());
+        // Checksum, urgent pointer.
+        tcp.extend([0; 4]);
         tcp.extend(options);
-        let mut covered = Vec::new();
-        covered.extend(self.source.ip().octets());
-        covered.extend(self.destination.ip().octets());
-        covered.extend([0, TCP]);
-        covered.extend(tcp_len.to_be_bytes());
-        covered.extend(&tcp);
-        tcp[16..18].copy_from_slice(&checksum(&covered).to_be_bytes());
-
-        ip.extend(tcp);
-        ip
+        tcp.resize(tcp.len() + self.data, b'x');
+        tcp
     }
 
-    /// Reads an IP packet; `None` if it is not whole TCP over IPv4, or a fragment. Checksums are not
-    /// looked at: on a veth they are often left to a card that is not there.
+    /// Reads an IP packet; `None` if it is not whole TCP right behind the IP header, or a fragment.
+    /// Checksums are not looked at: on a veth they are often left to a card that is not there.
     pub(super) fn from_packet(packet: &[u8]) -> Option<Self> {
-        let first = *packet.first()?;
-        let ip_len = usize::from(first & 0x0f) * 4;
-        let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x3fff;
-        if first >> 4 != 4 || ip_len < IP_LEN || *packet.get(9)? != TCP || fragment != 0 {
-            return None;
-        }
-        let tcp = packet.get(ip_len..).filter(|tcp| tcp.len() >= TCP_LEN)?;
-        let address = |at: usize| {
-            let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
-            Some(Ipv4Addr::from(octets))
+        let (source, destination, tcp) = match packet.first()? >> 4 {
+            4 => ipv4(packet)?,
+            6 => ipv6(packet)?,
+            _ => return None,
         };
+        let tcp = Some(tcp).filter(|tcp| tcp.len() >= TCP_LEN)?;
         let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
         let word = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
+        let header = usize::from(tcp[12] >> 4) * 4;
         Some(Self {
-            source: SocketAddrV4::new(address(12)?, port(0)),
-            destination: SocketAddrV4::new(address(16)?, port(2)),
+            source: SocketAddr::new(source, port(0)),
+            destination: SocketAddr::new(destination, port(2)),
             sequence: word(4),
             acknowledgment: word(8),
             flags: tcp[13],
-            max_segment_size: None,
+            window: port(14),
+            options: tcp.get(TCP_LEN..header)?.to_vec(),
+            data: tcp.len() - header,
         })
     }
+
+    /// How much of the sequence space it takes: its data, SYN and FIN.
+    pub(super) fn length(&self) -> u32 {
+        let marks = [SYN, FIN].iter().filter(|mark| self.flags & **mark != 0).count();
+        (self.data + marks) as u32
+    }
+
+    /// The sender's clock, if there is a timestamps option.
+    pub(super) fn timestamp(&self) -> Option<u32> {
+        let mut rest = self.options.as_slice();
+        loop {
+            match rest {
+                [1, after @ ..] => rest = after,
+                [8, 10, a, b, c, d, ..] => return Some(u32::from_be_bytes([*a, *b, *c, *d])),
+                // "End of options" has no length either.
+                [kind, length, ..] if *kind != 0 && *length >= 2 => {
+                    rest = rest.get(usize::from(*length)..)?;
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Addresses, and what lies behind the header of a whole IPv4 packet of TCP.
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x3fff;
+    if header < IPV4_LEN || *packet.get(9)? != TCP || fragment != 0 {
+        return None;
+    }
+    let address = |at: usize| {
+        let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets).into())
+    };
+    Some((address(12)?, address(16)?, packet.get(header..)?))
+}
+
+/// Likewise for IPv6, without extension headers.
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    if *packet.get(6)? != TCP {
+        return None;
+    }
+    let address = |at: usize| {
+        let octets: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
+        Some(Ipv6Addr::from(octets).into())
+    };
+    Some((address(8)?, address(24)?, packet.get(IPV6_LEN..)?))
 }
 
 /// The internet checksum: ones' complement of the ones' complement sum (RFC 1071).
@@ -116,7 +204,9 @@ mod tests {
             sequence: 0x0102_0304,
             acknowledgment: 0,
             flags: SYN,
-            max_segment_size: Some(1460),
+            window: 0xffff,
+            options: max_segment_size(1460).to_vec(),
+            data: 0,
         }
     }
 
@@ -126,8 +216,18 @@ mod tests {
             sequence: 0x0102_0305,
             acknowledgment: 0xfffe_fdfc,
             flags: ACK,
-            max_segment_size: None,
+            options: Vec::new(),
             ..syn()
+        }
+    }
+
+    fn data6() -> Segment {
+        Segment {
+            source: "[fd99:77::1]:20000".parse().unwrap(),
+            destination: "[fd99::2]:9000".parse().unwrap(),
+            options: timestamps(7, 9).into_iter().chain([1, 1]).collect(),
+            data: 5,
+            ..ack()
         }
     }
 
@@ -150,7 +250,22 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        assert_eq!(Segment::from_packet(&ack().to_packet()), Some(ack()));
+        for segment in [syn(), ack(), data6()] {
+            assert_eq!(Segment::from_packet(&segment.to_packet()), Some(segment));
+        }
+        assert_eq!((data6().timestamp(), syn().timestamp()), (Some(7), None));
+        assert_eq!((syn().length(), ack().length(), data6().length()), (1, 0, 5));
+    }
+
+    /// What a receiver computes over addresses, protocol, length and segment is zero.
+    #[test]
+    fn the_checksum_of_ipv6_is_right() {
+        let packet = data6().to_packet();
+        let mut covered = packet[8..40].to_vec();
+        covered.extend(((packet.len() - 40) as u32).to_be_bytes());
+        covered.extend([0, 0, 0, 6]);
+        covered.extend(&packet[40..]);
+        assert_eq!(checksum(&covered), 0);
     }
 
     #[test]
@@ -159,7 +274,7 @@ mod tests {
         for length in 0..packet.len() {
             assert_eq!(Segment::from_packet(&packet[..length]), None, "{length} bytes");
         }
-        for (at, value, what) in [(0, 0x65, "IPv6"), (9, 17, "UDP"), (6, 0x20, "a fragment")] {
+        for (at, value, what) in [(0, 0x75, "version 7"), (9, 17, "UDP"), (6, 0x20, "a fragment")] {
             let mut other = packet.clone();
             other[at] = value;
             assert_eq!(Segment::from_packet(&other), None, "{what}");

@@ -1,6 +1,7 @@
 //! A TCP server that treats its accept queue as told, badly if need be.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn serve(address: SocketAddr, serve: &Serve) -> io::Result<()> {
     let listener = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     listener.set_reuse_address(true)?;
+    if let Some(rcvbuf) = serve.rcvbuf {
+        listener.set_recv_buffer_size(rcvbuf as usize)?;
+    }
     listener.bind(&address.into())?;
     let backlog = i32::from(serve.backlog);
     listener.listen(backlog)?;
@@ -76,6 +80,13 @@ fn accept(
             }
             Respond::Http => answer(&connection),
             Respond::Discard => read_to_end(&connection),
+            Respond::Close => Ok(()),
+            Respond::CloseUnread => wait_for_data(&connection),
+            Respond::Send(bytes) => {
+                let sent = send(&connection, bytes);
+                kept.push(connection);
+                sent
+            }
         };
     }
     Ok(())
@@ -99,6 +110,18 @@ fn read_to_end(mut connection: &Socket) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 16];
     while connection.read(&mut buffer)? > 0 {}
     Ok(())
+}
+
+fn wait_for_data(connection: &Socket) -> io::Result<()> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.peek(&mut [MaybeUninit::uninit()]).map(|_| ())
+}
+
+fn send(mut connection: &Socket, bytes: u32) -> io::Result<()> {
+    connection.set_nonblocking(false)?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    connection.write_all(&vec![b'x'; bytes as usize])
 }
 
 fn relisten_when_told(listener: Socket, backlog: i32) {

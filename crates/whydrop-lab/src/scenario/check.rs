@@ -106,9 +106,6 @@ impl Scenario {
                 }
                 _ => {}
             }
-            if traffic.play.is_crafted() && self.ipv6 {
-                return Err("crafted packets are IPv4".into());
-            }
             if traffic.play.is_crafted() && self.topology.roles().first() != Some(&&*traffic.from) {
                 return Err("crafted packets come from the topology's first role".into());
             }
@@ -116,6 +113,7 @@ impl Scenario {
                 Play::ConnectBurst(burst) => burst.waves.saturating_mul(burst.per_wave),
                 Play::HttpShort(http) => http.concurrency,
                 Play::Handshakes(shakes) => u32::from(shakes.held) + u32::from(shakes.completed),
+                Play::Conversation(plan) => plan.connections.into(),
                 Play::UdpSend(send) => u32::from(send.sources.min(send.destinations)),
                 _ => 1,
             };

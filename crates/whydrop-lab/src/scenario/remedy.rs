@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Amount, Lines, Scenario, Server, Sysctls, UdpServer};
 use crate::LabError;
 use crate::counters::{CounterName, Term};
-use crate::part::{Accept, Play, Read};
+use crate::part::{Accept, Play, Read, Respond};
 
 /// What makes the same traffic pass, or, where the peer is to blame, what a healthy peer sends.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,6 +46,7 @@ pub(crate) struct Remedy {
 pub(crate) struct Change {
     pub(crate) backlog: Option<u16>,
     pub(crate) accept: Option<Accept>,
+    pub(crate) respond: Option<Respond>,
     pub(crate) relisten: Option<bool>,
     pub(crate) stopped: Option<bool>,
     pub(crate) bind: Option<IpAddr>,
@@ -54,6 +55,9 @@ pub(crate) struct Change {
     /// True if it is no longer connected.
     #[serde(default)]
     pub(crate) unconnected: bool,
+    /// True if it no longer sets `SO_RCVBUF`.
+    #[serde(default)]
+    pub(crate) default_rcvbuf: bool,
 }
 
 impl Scenario {
@@ -69,6 +73,8 @@ impl Scenario {
             let Some(change) = remedy.server.get(&server.name) else { continue };
             server.backlog = change.backlog.unwrap_or(server.backlog);
             server.accept = change.accept.unwrap_or(server.accept);
+            server.respond = change.respond.unwrap_or(server.respond);
+            server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.relisten = change.relisten.unwrap_or(server.relisten);
             server.stopped = change.stopped.unwrap_or(server.stopped);
             server.bind = change.bind.or(server.bind);
@@ -77,7 +83,7 @@ impl Scenario {
             let Some(change) = remedy.server.get(&server.name) else { continue };
             server.stopped = change.stopped.unwrap_or(server.stopped);
             server.bind = change.bind.or(server.bind);
-            server.rcvbuf = change.rcvbuf.or(server.rcvbuf);
+            server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.read = change.read.unwrap_or(server.read);
             server.connected_to = server.connected_to.filter(|_| !change.unconnected);
         }

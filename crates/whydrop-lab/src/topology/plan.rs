@@ -50,6 +50,11 @@ const CRAFTED_PEERS: &[(&str, &str)] = &[
     ("b", "route add 10.99.77.0/24 via 10.99.0.77"),
 ];
 
+const CRAFTED_PEERS6: &[(&str, &str)] = &[
+    ("b", "neigh add fd99::4d lladdr 02:00:00:00:00:4d dev veth0 nud permanent"),
+    ("b", "route add fd99:77::/64 via fd99::4d"),
+];
+
 pub(super) const PAIR: Plan = Plan {
     roles: &["a", "b"],
     wires: &[(
@@ -57,7 +62,7 @@ pub(super) const PAIR: Plan = Plan {
         host("b", "veth0", MAC_B, [10, 99, 0, 2], (0xfd99, 0, 2)),
     )],
     lines: CRAFTED_PEERS,
-    lines6: &[],
+    lines6: CRAFTED_PEERS6,
     forwarding: &[],
 };
 
@@ -74,7 +79,7 @@ pub(super) const PAIR_TWO_LINKS: Plan = Plan {
         ),
     ],
     lines: CRAFTED_PEERS,
-    lines6: &[],
+    lines6: CRAFTED_PEERS6,
     forwarding: &[],
 };
 
