@@ -91,7 +91,7 @@ pub(crate) fn judge(truths: &[Truth<'_>], answer: &Answer) -> Judgement {
     for truth in truths {
         let mut own = Vec::new();
         for expectation in &truth.scenario.expect {
-            match truth.find(expectation, report) {
+            match truth.find(expectation, report, &wanted) {
                 Err(_) if expectation.class == Class::Benign => {
                     own.extend(truth.against_ledger(expectation, report, &mut packets_got));
                 }
@@ -218,18 +218,17 @@ impl Truth<'_> {
 
     /// True if a finding that was not expected may not be there.
     fn forbids(&self, finding: &Finding) -> bool {
-        finding.class == Class::Fault
-            || self.scenario.quiet.contains(&finding.cause)
-            || (self.scenario.healthy && is_loss(finding.class))
+        is_loss(finding.class) || self.scenario.quiet.contains(&finding.cause)
     }
 
     /// The finding that an expectation means, by cause and namespace. If there are several, one per
-    /// object, it is the one whose object, or else number of packets, is right. If there is none, one
-    /// of the same cause that is elsewhere.
+    /// object, it is the one whose object, or else device, or else number of packets, is right, and no
+    /// other expectation has taken. If there is none, one of the same cause that is elsewhere.
     fn find<'r>(
         &self,
         expectation: &Expectation,
         report: &'r Report,
+        taken: &[&'r Finding],
     ) -> Result<&'r Finding, Option<&'r Finding>> {
         let Expectation { cause, netns, .. } = expectation;
         let place = self.namespaces.get(netns.as_str()).and_then(|place| place.inode);
@@ -239,9 +238,12 @@ impl Truth<'_> {
         let likeness = |finding: &&Finding| {
             let object = finding.site.object.as_deref().unwrap_or_default();
             let named = expectation.object.as_ref().is_some_and(|it| object.contains(it.as_str()));
-            (named, packets.contains(&finding.packets))
+            let device = finding.site.device.as_ref();
+            let at_device = expectation.device.as_ref().is_some_and(|it| Some(it) == device);
+            (named, at_device, packets.contains(&finding.packets))
         };
-        let here = same().filter(|finding| inode(finding) == place);
+        let free = |finding: &&Finding| !taken.iter().any(|it| std::ptr::eq(*it, *finding));
+        let here = same().filter(|finding| inode(finding) == place).filter(free);
         // The first of those that are equally alike: the report begins with what matters most.
         if let Some(finding) = here.rev().max_by_key(likeness) {
             return Ok(finding);

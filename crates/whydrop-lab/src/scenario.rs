@@ -70,10 +70,10 @@ pub(crate) struct Scenario {
     /// Proof that the scenario does what it says: what these counters must grow by.
     #[serde(default)]
     pub(crate) counters: BTreeMap<CounterName, Amount>,
-    /// What must be found; no other fault may be.
+    /// What must be found; nothing else that loses packets may be.
     #[serde(default)]
     pub(crate) expect: Vec<Expectation>,
-    /// Causes of other classes that must not be found either.
+    /// Causes that lose nothing and must not be found either.
     #[serde(default)]
     pub(crate) quiet: Vec<String>,
     /// What makes the same traffic pass.

@@ -1,7 +1,18 @@
-//! Every scenario of the lab, diagnosed by the real program: right cause, right variant, right place,
-//! right count, nothing unexplained; and clean once its remedy is applied.
+//! The lab, diagnosed by the real program: right cause, right variant, right place, right count,
+//! nothing unexplained; clean once the remedy is applied; and several causes at once kept apart.
 
-use crate::program::{needs_root, whydrop};
+use std::env;
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use whydrop_lab::{Job, Runner, pairs, usual_width, write_table};
+
+use crate::program::{needs_root, path, whydrop};
+
+/// Pairs that are drawn. Each takes as long as one scenario.
+const PAIRS: usize = 50;
+/// A number that draws the same pairs again.
+const SEED: &str = "WHYDROP_LAB_SEED";
 
 #[test]
 fn every_scenario_is_right_and_its_remedy_cures_it() {
@@ -10,4 +21,29 @@ fn every_scenario_is_right_and_its_remedy_cures_it() {
     }
     let run = whydrop(&["lab", "run", "--all", "--remedy"]);
     assert_eq!(run.status, Some(0), "{}\n{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn any_two_scenarios_under_one_diagnosis_are_kept_apart() {
+    if needs_root() {
+        return;
+    }
+    let seed = env::var(SEED).map_or_else(|_| now(), |text| text.parse().expect("a number"));
+    writeln!(std::io::stderr(), "{SEED}={seed}").expect("told");
+    right(&pairs(PAIRS, seed).expect("scenarios"));
+}
+
+/// Nanoseconds since 1970, as far as they fit: different every time.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    since.as_secs() ^ u64::from(since.subsec_nanos())
+}
+
+fn right(jobs: &[Job]) {
+    let runner = Runner::new(path().into()).expect("a runner");
+    let outcomes = runner.run_all(jobs, usual_width(), &mut |_| {}).expect("played");
+    let wrong: Vec<_> = outcomes.into_iter().filter(whydrop_lab::Outcome::is_wrong).collect();
+    let mut told = Vec::new();
+    write_table(&wrong, 0.0, &mut told).expect("written");
+    assert!(wrong.is_empty(), "{}", String::from_utf8_lossy(&told));
 }
