@@ -7,8 +7,10 @@
 pub mod case;
 pub mod causes;
 mod command;
+mod conntrack;
 pub mod counters;
 pub mod cure;
+mod firewall;
 pub mod knowledge;
 mod layers;
 mod listen;

@@ -10,6 +10,9 @@ mod blackhole_route;
 mod bridge_fdb_misdirected;
 mod bridge_port_not_forwarding;
 mod bridge_port_policy;
+mod conntrack_insert_failed;
+mod conntrack_invalid_drop;
+mod conntrack_table_full;
 mod fragment_overlap;
 mod fragment_timeout;
 mod lan_chatter;
@@ -61,6 +64,9 @@ pub const RULES: &[&dyn Rule] = &[
     &tcp_stray_segment::TcpStraySegment,
     &tcp_out_of_window::TcpOutOfWindow,
     &tcp_timestamp_rejected::TcpTimestampRejected,
+    &conntrack_table_full::ConntrackTableFull,
+    &conntrack_insert_failed::ConntrackInsertFailed,
+    &conntrack_invalid_drop::ConntrackInvalidDrop,
     &netfilter_rule_drop::NetfilterRuleDrop,
     &udp_port_closed::UdpPortClosed,
     &udp_receive_buffer_full::UdpReceiveBufferFull,

@@ -25,6 +25,7 @@ mod frame;
 mod ping;
 mod segment;
 mod server;
+mod track;
 mod udp;
 
 /// Plays the part that `arguments` (one JSON document, made by the runner) describes. This is what
@@ -86,6 +87,7 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
         Play::UdpSend(send) => udp::send(to()?, send)?,
         Play::UdpRequest(request) => udp::request(to()?, request)?,
         Play::Ping(ping) => ping::ping(to()?, ping)?,
+        Play::TrackFlows(flows) => track::fill(flows)?,
     };
     Ok((tally, Vec::new()))
 }

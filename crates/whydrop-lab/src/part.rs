@@ -181,12 +181,14 @@ pub(crate) enum Play {
     Ping(Ping),
     /// Ethernet frames made by hand.
     Frames(Frames),
+    /// Connections that conntrack is told of.
+    TrackFlows(TrackFlows),
 }
 
 impl Play {
     /// True if it needs somebody to talk to.
     pub(crate) fn needs_target(&self) -> bool {
-        !matches!(self, Self::Idle(_) | Self::Frames(_))
+        !matches!(self, Self::Idle(_) | Self::Frames(_) | Self::TrackFlows(_))
     }
 
     /// True if it crafts its packets, for peers whose addresses are nobody's.
@@ -317,6 +319,15 @@ pub(crate) struct Ping {
     pub(crate) count: u16,
     /// From one to the next.
     pub(crate) every_millis: u64,
+}
+
+/// Established connections entered into the connection tracking of the own namespace, none of which
+/// it may forget early, until the kernel takes no more. They send no packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct TrackFlows {
+    /// Most of them; more room than this is an error.
+    pub(crate) most: u32,
 }
 
 fn one() -> u16 {

@@ -358,7 +358,8 @@ impl Reader<'_> {
             return;
         }
         self.rule.limited |= xt::limits(&name);
-        self.say(format!("[xt match {name}]"));
+        let known = xt::match_text(&name, attribute(nest, 3).unwrap_or_default());
+        self.say(known.unwrap_or_else(|| format!("[xt match {name}]")));
     }
 
     fn xt_target(&mut self, nest: &[u8]) {

@@ -143,7 +143,7 @@ fn rules_of_iptables() {
         "tcp dport 9000 counter drop",
         "meta l4proto udp [xt match multiport] counter reject",
         "udp dport 99 counter queue num 3 bypass",
-        "[xt match conntrack] counter drop",
+        "ct state invalid counter drop",
         "ip saddr 10.0.0.0/8 limit rate 5/second counter [xt target LOG]",
         "counter jump WD",
     ];

@@ -2,34 +2,25 @@
 //!
 //! nftables frees what it drops in `nft_do_chain` (`net/netfilter/nf_tables_core.c`, 6.18), whoever
 //! wrote the rules: `nft`, `iptables-nft`, a firewall manager. Which rule it was shows in the rules'
-//! counters; a rule without one can only be named if no other comes into question. What legacy
-//! iptables, conntrack and NAT drop is freed elsewhere (`nf_hook_slow`) and left to others.
+//! counters; a rule without one can only be named if no other comes into question. What
+//! iptables-legacy drops, on old kernels all of them, is freed in `nf_hook_slow`
+//! (`net/netfilter/core.c`); so is what conntrack and NAT drop, which other rules take first.
 
 use whydrop_model::{
-    Chain, Confidence, EvidenceItem, EvidenceKind, Namespace, Remedy, Rule as NftRule, RuleVerdict,
-    Severity,
+    Confidence, EvidenceItem, EvidenceKind, Namespace, Remedy, RuleVerdict, Severity,
 };
 
 use crate::case::{Case, Conclusion, Loss};
+use crate::firewall::{self, Dropper};
 use crate::rule::Rule;
-use crate::signature::{Signature, drops};
-use crate::{command, traced};
+use crate::signature::drops;
+use crate::traced::Group;
+use crate::{command, share, traced};
 
 /// See the module.
 pub(super) struct NetfilterRuleDrop;
 
 const ID: &str = "netfilter-rule-drop";
-const SIGNATURES: &[Signature] = &[drops("NETFILTER_DROP", "nft_do_chain")];
-
-/// Something in a ruleset that ends packets.
-#[derive(Debug, Clone, Copy)]
-struct Dropper<'e> {
-    chain: &'e Chain,
-    /// The rule; `None` for the chain's policy.
-    rule: Option<&'e NftRule>,
-    /// Packets it counted in the window; `None` if nothing counts them.
-    counted: Option<u64>,
-}
 
 impl Rule for NetfilterRuleDrop {
     fn cause(&self) -> &'static str {
@@ -37,78 +28,85 @@ impl Rule for NetfilterRuleDrop {
     }
 
     fn check(&self, case: &mut Case<'_>) {
-        for group in traced::take(case, SIGNATURES) {
-            let droppers = group.namespace.map(droppers).unwrap_or_default();
-            let mut left = group.packets;
-            for dropper in &droppers {
-                // A counter before a `limit` counts more than was dropped.
-                let packets = dropper.counted.unwrap_or(0).min(left);
-                left -= packets;
-                if packets > 0 {
-                    conclude(case, &group, Some(dropper), packets, Confidence::Confirmed);
+        for group in traced::take(case, &[drops("NETFILTER_DROP", "nft_do_chain")]) {
+            by_nftables(case, &group);
+        }
+        for group in traced::take(case, &[drops("NETFILTER_DROP", "*")]) {
+            match group.namespace {
+                Some(namespace) if !namespace.legacy_tables.is_empty() => {
+                    by_legacy(case, &group, namespace);
                 }
-            }
-            if left > 0 {
-                let uncounted: Vec<_> =
-                    droppers.iter().filter(|dropper| dropper.counted.is_none()).collect();
-                // The only one that comes into question must have been it.
-                let only = uncounted.first().copied().filter(|_| uncounted.len() == 1);
-                conclude(case, &group, only, left, Confidence::Likely);
+                _ => by_nftables(case, &group),
             }
         }
     }
 }
 
-/// Everything in the namespace's ruleset that may end a packet.
-fn droppers(namespace: &Namespace) -> Vec<Dropper<'_>> {
-    let Some(netfilter) = &namespace.netfilter else { return Vec::new() };
-    let live = netfilter.chains.iter().filter(|chain| !chain.dormant);
-    live.flat_map(|chain| {
-        let ends = |rule: &&NftRule| {
-            rule.verdicts.iter().any(|one| matches!(one, RuleVerdict::Drop | RuleVerdict::Reject))
-        };
-        let rules = chain.rules.iter().filter(ends).map(|rule| Dropper {
-            chain,
-            rule: Some(rule),
-            counted: rule.packets.map(whydrop_model::Pair::delta),
-        });
-        let policy = chain.hook.as_ref().filter(|hook| hook.policy_drop).map(|hook| Dropper {
-            chain,
-            rule: None,
-            counted: hook.policy_packets.map(whydrop_model::Pair::delta),
-        });
-        rules.chain(policy)
-    })
-    .collect()
+fn by_nftables(case: &mut Case<'_>, group: &Group<'_>) {
+    // What packets lost to INVALID were counted by is told by a cause of its own.
+    let invalid = group.namespace.and_then(|here| here.delta("nf_conntrack.invalid")).unwrap_or(0);
+    let mut droppers = group.namespace.map(firewall::droppers).unwrap_or_default();
+    droppers.retain(|one| invalid == 0 || !one.drops_invalid() || one.counted.is_none());
+    let counted = |one: &Dropper<'_>| one.counted.unwrap_or(0);
+    let all_count = droppers.iter().all(|one| one.counted.is_some());
+    let sum: u64 = droppers.iter().map(counted).sum();
+    // Counters are read a moment before and after the tracer, so they need not add up exactly. Where
+    // something drops without counting, the difference is its; else it is that moment's.
+    let exact = all_count && sum > 0;
+    let share = if exact || sum > group.packets { group.packets } else { sum };
+    let parts = share::split(share, droppers.iter().map(|one| (one, counted(one))));
+    for (dropper, packets) in &parts {
+        conclude(case, group, Some(dropper), *packets, Confidence::Confirmed);
+    }
+    let left = group.packets - parts.iter().map(|(_, packets)| packets).sum::<u64>();
+    if left > 0 {
+        let mut uncounted = droppers.iter().filter(|one| one.counted.is_none());
+        // The only one that comes into question must have been it.
+        let only = uncounted.next().filter(|_| uncounted.next().is_none());
+        conclude(case, group, only, left, Confidence::Likely);
+    }
 }
 
-impl Dropper<'_> {
-    fn variant(&self) -> &'static str {
-        match self.rule {
-            _ if self.chain.family == "bridge" => "bridge",
-            None => "chain-policy",
-            Some(rule) if rule.limited => "rate-limit",
-            Some(rule) if rule.verdicts.contains(&RuleVerdict::Reject) => "reject",
-            Some(_) => "rule",
-        }
-    }
+/// The kernel shows rules of iptables-legacy to iptables-legacy alone.
+fn by_legacy(case: &mut Case<'_>, group: &Group<'_>, namespace: &Namespace) {
+    let tables = namespace.legacy_tables.join(", ");
+    let bridged = group.device.is_some_and(|device| {
+        let link = namespace.links.iter().find(|link| link.name == device);
+        link.is_some_and(|link| link.bridge_port.is_some())
+    });
+    // A policy drops whatever comes, a rule what it names.
+    let one_port = group.ports().is_some_and(|ports| ports.parse::<u16>().is_ok());
+    let conclusion = Conclusion {
+        variant: if bridged { Some("bridge") } else { one_port.then_some("rule") },
+        severity: Severity::Notice,
+        confidence: Confidence::Likely,
+        loss: Loss::traced(group.packets),
+        site: group.site(case, Some(format!("iptables-legacy, tables {tables}"))),
+        summary: format!(
+            "iptables-legacy drops packets{}, as configured; which rule or policy it is shows in its \
+             own counters only",
+            if bridged { " on their way through a bridge" } else { "" }
+        ),
+        evidence: group.proof(),
+        remedies: vec![Remedy {
+            summary:
+                "Look twice for the rule or policy whose counter grows. If the traffic is wanted, \
+                      change it where the ruleset is kept"
+                    .into(),
+            commands: command::within(namespace, "iptables-legacy-save -c").into_iter().collect(),
+            useless: vec!["flushing the ruleset: it opens the host and ends every NAT".into()],
+        }],
+    };
+    case.conclude(ID, conclusion);
+}
 
-    fn name(&self) -> String {
-        let Chain { family, table, name, .. } = self.chain;
-        match self.rule {
-            Some(rule) => {
-                format!("rule {} of {family} {table} {name}: {}", rule.handle, rule.text)
-            }
-            None => format!("policy of chain {family} {table} {name}: drop"),
-        }
-    }
-
-    fn change(&self) -> String {
-        let Chain { family, table, name, .. } = self.chain;
-        match self.rule {
-            Some(rule) => format!("nft delete rule {family} {table} {name} handle {}", rule.handle),
-            None => format!("nft chain {family} {table} {name} '{{ policy accept; }}'"),
-        }
+fn variant(dropper: &Dropper<'_>) -> &'static str {
+    match dropper.rule {
+        _ if dropper.chain.family == "bridge" => "bridge",
+        None => "chain-policy",
+        Some(rule) if rule.limited => "rate-limit",
+        Some(rule) if rule.verdicts.contains(&RuleVerdict::Reject) => "reject",
+        Some(_) => "rule",
     }
 }
 
@@ -128,11 +126,11 @@ fn conclude(
     let to = group.destinations().map(|to| format!(" to {to}")).unwrap_or_default();
     let within = |line: &str| group.namespace.and_then(|here| command::within(here, line));
     let commands = match dropper {
-        Some(dropper) => within(&dropper.change()),
+        Some(dropper) => within(&dropper.removal()),
         None => within("nft -a list ruleset"),
     };
     let conclusion = Conclusion {
-        variant: dropper.map(Dropper::variant),
+        variant: dropper.map(variant),
         severity: Severity::Notice,
         confidence,
         loss: Loss {

@@ -22,6 +22,8 @@ pub(super) enum Place {
     Ipv6,
     /// `xfrm.Name`: `/proc/net/xfrm_stat`.
     Xfrm,
+    /// `nf_conntrack.NAME`: `/proc/net/stat/nf_conntrack`, all CPUs together.
+    Conntrack,
     /// `udp.PORT.drops`: `/proc/net/udp` and `udp6`, all sockets of a local port together.
     UdpSockets,
     /// `dev.DEVICE.rx_NAME` and `tx_NAME`: the link statistics as `ip` names them.
@@ -38,6 +40,7 @@ impl Place {
         match name.split_once('.').map(|(first, _)| first) {
             Some("snmp6") => Self::Ipv6,
             Some("xfrm") => Self::Xfrm,
+            Some("nf_conntrack") => Self::Conntrack,
             Some("udp") => Self::UdpSockets,
             Some("dev") => Self::Devices,
             Some("tc") => Self::Qdiscs,
@@ -68,6 +71,11 @@ impl Place {
             Self::Xfrm => {
                 for text in files(netns, &["xfrm_stat"])? {
                     flat("xfrm", &text, &mut table);
+                }
+            }
+            Self::Conntrack => {
+                for text in files(netns, &["stat/nf_conntrack"])? {
+                    per_cpu("nf_conntrack", &text, &mut table);
                 }
             }
             Self::UdpSockets => {
@@ -130,6 +138,19 @@ fn flat(group: &str, text: &str, table: &mut Table) {
         let mut words = line.split_whitespace();
         if let (Some(name), Some(Ok(value))) = (words.next(), words.next().map(str::parse)) {
             table.insert(format!("{group}.{name}"), value);
+        }
+    }
+}
+
+/// Names, then a row of hexadecimal values for each CPU.
+fn per_cpu(group: &str, text: &str, table: &mut Table) {
+    let mut lines = text.lines();
+    let names: Vec<_> = lines.next().unwrap_or_default().split_whitespace().collect();
+    for line in lines {
+        for (name, value) in names.iter().zip(line.split_whitespace()) {
+            if let Ok(value) = u64::from_str_radix(value, 16) {
+                *table.entry(format!("{group}.{name}")).or_default() += value;
+            }
         }
     }
 }
@@ -204,6 +225,17 @@ mod tests {
         let mut table = Table::new();
         flat("snmp6", "Ip6InHdrErrors                  \t3\nUdp6NoPorts \t40\n", &mut table);
         assert_eq!(rows(&table), [("snmp6.Ip6InHdrErrors", 3), ("snmp6.Udp6NoPorts", 40)]);
+    }
+
+    #[test]
+    fn rows_of_cpus_add_up() {
+        let mut table = Table::new();
+        per_cpu(
+            "nf_conntrack",
+            "entries  drop\n0000000a 00000010\n0000000a 00000002\n",
+            &mut table,
+        );
+        assert_eq!(rows(&table), [("nf_conntrack.drop", 18), ("nf_conntrack.entries", 20)]);
     }
 
     #[test]
