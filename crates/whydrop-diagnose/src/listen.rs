@@ -66,14 +66,18 @@ fn burst(listener: &Listener) -> u64 {
         return listener.drops.delta32();
     };
     let interval = SYN_RETRY.as_millis() as u64;
-    let mut cut = first.at_ms + interval / 2;
-    let (mut most, mut earlier, mut seen, mut last) = (0, 0, base, base);
+    let cut = first.at_ms.saturating_add(interval / 2);
+    let number =
+        |step: &QueueStep| step.at_ms.checked_sub(cut).map_or(0, |past| past / interval + 1);
+    let (mut most, mut earlier, mut seen, mut last, mut current) = (0, 0, base, base, 0);
     for step in &listener.steps {
-        while step.at_ms >= cut {
+        let now = number(step);
+        if now > current {
             let refused = last.saturating_sub(seen);
             most = most.max(refused.saturating_sub(earlier));
-            (earlier, seen) = (refused, last);
-            cut += interval;
+            // In an interval without a step nothing was refused.
+            earlier = if now == current + 1 { refused } else { 0 };
+            (seen, current) = (last, now);
         }
         last = last.max(step.drops);
     }
@@ -82,7 +86,7 @@ fn burst(listener: &Listener) -> u64 {
 
 /// Connections the backlog must hold so that a burst like the worst one seen is not refused.
 pub(crate) fn needed_backlog(listener: &Listener, course: &Course) -> u64 {
-    u64::from(listener.peak()) + course.burst
+    u64::from(listener.peak()).saturating_add(course.burst)
 }
 
 /// Twice what is needed, rounded up to a number with two significant bits: precise enough for a

@@ -28,7 +28,7 @@ pub use change::{
     Answer, Cure, Effect, Handover, LinkAttribute, Proposal, Shortage, SocketOf, Target, Trial,
     Write,
 };
-pub use counters::{Counters, Pair};
+pub use counters::{Counters, MOST, Pair};
 pub use cpu::{Cpu, CpuSide, Interrupt};
 pub use drops::{
     Attach, CallSite, DropTotal, Endpoint, Exemplar, Flow, Marks, SocketRef, TracerEvidence,
