@@ -38,6 +38,7 @@ mod socket_table;
 mod sockets;
 mod stack;
 mod traffic_control;
+mod tunnel_info;
 mod watch;
 mod watched;
 mod worker;

@@ -6,6 +6,7 @@
 use whydrop_model::{Bridge, BridgePort, Link, Vlan, Xdp};
 
 use crate::netlink::{Attributes, text, u16_at, u32_at};
+use crate::tunnel_info;
 
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -54,7 +55,7 @@ pub(crate) fn read(info: &[u8], link: &mut Link) {
                     .find(|(kind, _)| *kind == IFLA_MACVLAN_BC_QUEUE_LEN_USED)
                     .and_then(|(_, value)| u32_at(value, 0));
             }
-            _ => {}
+            other => link.tunnel = tunnel_info::read(other, data),
         }
     }
     let Some(data) = find(IFLA_INFO_SLAVE_DATA) else { return };

@@ -84,6 +84,9 @@ pub(crate) fn exemplar(total: &DropTotal, source_port: u16) -> Exemplar {
         device: None,
         len: 60,
         l3: total.l3,
+        ether: None,
+        vlan: None,
+        vni: None,
         flow: Some(Flow {
             source: end(Some(source_port)),
             destination: end(Some(40000)),

@@ -192,6 +192,16 @@ pub struct Exemplar {
     pub len: u32,
     /// EtherType; 0 if the packet did not tell.
     pub l3: u16,
+    /// Link-layer addresses; `None` if the packet had none (yet).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ether: Option<Ether>,
+    /// VLAN id of its tag. `None` if it has none, or has it no longer: since 6.2 nothing is left of
+    /// a tag once the kernel has found no device for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Network identifier of a VXLAN packet that was dropped when it was unpacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
     /// Addresses and ports, if the packet is IP.
     pub flow: Option<Flow>,
     /// The receiving or owning socket, if there was one.
@@ -211,6 +221,15 @@ impl Exemplar {
             && self.ifindex == total.ifindex
             && self.l3 == total.l3
     }
+}
+
+/// The link-layer addresses of a packet, as `02:fc:00:00:00:01`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ether {
+    /// Sender.
+    pub source: String,
+    /// Receiver.
+    pub destination: String,
 }
 
 /// The IP flow of a packet.

@@ -31,11 +31,11 @@ pub use change::{
 pub use counters::{Counters, MOST, Pair};
 pub use cpu::{Cpu, CpuSide, Interrupt};
 pub use drops::{
-    Attach, CallSite, DropTotal, Endpoint, Exemplar, Flow, Marks, SocketRef, TracerEvidence,
+    Attach, CallSite, DropTotal, Endpoint, Ether, Exemplar, Flow, Marks, SocketRef, TracerEvidence,
 };
 pub use events::{EventEvidence, EventExemplar, EventTotal};
 pub use evidence::{EVIDENCE_SCHEMA, Evidence, Host, NotChecked, ObservedWindow, Scope};
-pub use link::{Bridge, BridgePort, Driver, Link, LowerLink, QueueSteering, Vlan, Xdp};
+pub use link::{Bridge, BridgePort, Driver, Link, LowerLink, QueueSteering, Tunnel, Vlan, Xdp};
 pub use listener::{Listener, Process, QueueStep};
 pub use namespace::{Namespace, Presence, SoftnetCpu};
 pub use neighbour::{Neighbour, NeighbourCount, NeighbourTable, Neighbours};

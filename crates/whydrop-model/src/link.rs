@@ -69,6 +69,9 @@ pub struct Link {
     /// Settings of a VLAN device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<Vlan>,
+    /// Settings of a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// Settings of a bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<Bridge>,
@@ -161,6 +164,28 @@ pub struct Vlan {
     pub id: u16,
     /// EtherType of the tag: `0x8100` for 802.1Q, `0x88a8` for 802.1ad.
     pub protocol: u16,
+}
+
+/// Settings of a tunnel: VXLAN, Geneve, GRE and their like, IP in IP, VTI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Network identifier of VXLAN or Geneve; `None` for other kinds, and where it comes with each
+    /// packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
+    /// Where packets go of which nothing else is known: the other end, or a multicast group; `None`
+    /// if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<IpAddr>,
+    /// Own address of the outer packets; `None` for what routing chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<IpAddr>,
+    /// UDP port of VXLAN and Geneve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `external`: the remote comes with each packet, from a route or a program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// Settings of a bridge.

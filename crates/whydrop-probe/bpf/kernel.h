@@ -59,6 +59,7 @@ static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 flags) = (void *)134;
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_HLEN 14
+#define VLAN_ID 0x0fff
 #define IPPROTO_TCP 6
 #define IP_OFFSET 0x1fff /* fragment offset, host order */
 #define TCP_FLAG_SYN 0x02
@@ -143,6 +144,8 @@ struct sk_buff {
 	__u32 len;
 	__s32 skb_iif;
 	__u16 protocol;
+	__u16 vlan_proto; /* EtherType of the tag; not cleared with it before 6.2 */
+	__u16 vlan_tci;
 	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;

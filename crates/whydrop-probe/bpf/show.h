@@ -42,8 +42,11 @@ static __always_inline void show_packet(struct exemplar *to, struct sk_buff *skb
 		if (!bpf_probe_read_kernel(to->packet, bytes, head + network))
 			to->packet_bytes = bytes;
 	}
-	if (mac != MAC_HEADER_UNSET && mac + ETH_HLEN <= tail &&
-	    !bpf_probe_read_kernel(to->mac, ETH_HLEN, head + mac))
+	if (GET(0, skb, vlan_proto))
+		to->vlan = GET(0, skb, vlan_tci) & VLAN_ID;
+	/* Devices without a link layer begin both headers at the same place. */
+	if (mac != MAC_HEADER_UNSET && (mac + ETH_HLEN <= network || mac > network) &&
+	    mac + ETH_HLEN <= tail && !bpf_probe_read_kernel(to->mac, ETH_HLEN, head + mac))
 		to->mac_bytes = ETH_HLEN;
 }
 

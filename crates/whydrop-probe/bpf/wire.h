@@ -123,7 +123,8 @@ struct exemplar {
 	__u8 packet_bytes; /* valid in packet */
 	__u8 mac_bytes;	   /* valid in mac: 0 or 14 */
 	char device[16];   /* empty if unknown */
-	__u8 mac[16];
+	__u8 mac[14];
+	__u16 vlan; /* id of its tag; 0 if it has none */
 	__u8 packet[PACKET_BYTES]; /* from the network header on */
 	__u64 stack[STACK_FRAMES]; /* innermost first; absent without stacks */
 };

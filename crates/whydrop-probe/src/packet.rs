@@ -34,6 +34,21 @@ pub(crate) fn flow(ethertype: u16, bytes: &[u8]) -> Option<Flow> {
     }
 }
 
+/// The network identifier behind the headers of IP and UDP, if what is there looks like VXLAN (RFC
+/// 7348): its flag for "valid" is set. Packets of other protocols may look so too.
+pub(crate) fn vni(ethertype: u16, bytes: &[u8]) -> Option<u32> {
+    const UDP_HEADER: usize = 8;
+    const VALID: u8 = 0x08;
+    let at = match ethertype {
+        ETHERTYPE_IPV4 => usize::from(bytes.first()? & 15) * 4,
+        ETHERTYPE_IPV6 => 40,
+        _ => return None,
+    };
+    let header: &[u8; 8] = bytes.get(at + UDP_HEADER..)?.first_chunk()?;
+    let [flags, _, _, _, high, middle, low, _] = *header;
+    (flags & VALID != 0).then(|| u32::from_be_bytes([0, high, middle, low]))
+}
+
 fn ipv4(bytes: &[u8]) -> Option<Flow> {
     let header: &[u8; 20] = bytes.first_chunk()?;
     if header[0] >> 4 != 4 {
@@ -143,6 +158,18 @@ mod tests {
         assert_eq!(flow(0x0800, &v4(ICMP, &[3, 1, 0, 0])).unwrap().icmp, Some((3, 1)));
         assert_eq!(flow(0x86dd, &v6(ICMPV6, &[135, 0])).unwrap().icmp, Some((135, 0)));
         assert_eq!(flow(0x0800, &v4(ICMP, &[3])).unwrap().icmp, None);
+    }
+
+    #[test]
+    fn a_vxlan_header_has_its_network() {
+        let vxlan = [0x12, 0x34, 0x12, 0xb5, 0, 50, 0, 0, 8, 0, 0, 0, 0, 0, 10, 0];
+        assert_eq!(vni(0x0800, &v4(UDP, &vxlan)), Some(10));
+        assert_eq!(vni(0x86dd, &v6(UDP, &vxlan)), Some(10));
+        let mut invalid = vxlan;
+        invalid[8] = 0;
+        assert_eq!(vni(0x0800, &v4(UDP, &invalid)), None);
+        assert_eq!(vni(0x0800, &v4(UDP, &vxlan[..15])), None);
+        assert_eq!((vni(0x0806, &v4(UDP, &vxlan)), vni(0x0800, &[])), (None, None));
     }
 
     #[test]

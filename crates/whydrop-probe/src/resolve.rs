@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use whydrop_model::{Attach, CallSite, DropTotal, Exemplar, NotChecked, TracerEvidence};
+use whydrop_model::{Attach, CallSite, DropTotal, Ether, Exemplar, NotChecked, TracerEvidence};
 
 use crate::counts::{Count, Counts};
 use crate::symbols::nameless;
@@ -67,15 +67,20 @@ impl Resolver {
     /// namespaces exist.
     pub fn exemplar(&self, raw: &RawDrop, opened_ns: u64, known: &dyn Fn(u64) -> bool) -> Exemplar {
         let key = settle(raw.key, known);
+        let site = self.call_site(key.location);
         Exemplar {
             at_ns: raw.monotonic_ns.saturating_sub(opened_ns),
             reason: self.reason(key.reason),
-            site: self.call_site(key.location),
             netns: netns(key),
             ifindex: key.ifindex,
             device: raw.device.as_deref().map(str::to_owned),
             len: raw.len,
             l3: key.l3,
+            ether: raw.mac.as_ref().map(ether),
+            vlan: raw.vlan,
+            // Elsewhere the bytes that look like it are somebody's data.
+            vni: raw.vni.filter(|_| site.symbol == "vxlan_rcv"),
+            site,
             flow: raw.flow.clone(),
             socket: raw.socket,
             stack: own_stack(raw).iter().map(|&address| self.call_site(address)).collect(),
@@ -170,6 +175,14 @@ fn netns(key: Key) -> Option<u64> {
     (key.netns != 0).then_some(key.netns.into())
 }
 
+fn ether(header: &[u8; 14]) -> Ether {
+    let address = |at: usize| {
+        let bytes: Vec<_> = header[at..at + 6].iter().map(|byte| format!("{byte:02x}")).collect();
+        bytes.join(":")
+    };
+    Ether { destination: address(0), source: address(6) }
+}
+
 /// The stack from the call that freed the packet on: what is before it are the tracer and the
 /// tracepoint. Whole if that call is not in it.
 fn own_stack(raw: &RawDrop) -> &[u64] {
@@ -202,6 +215,8 @@ mod tests {
             len: 60,
             device: Some("veth0".into()),
             mac: None,
+            vlan: None,
+            vni: None,
             flow: None,
             socket: None,
             stack: Box::new([0x10, 0x11, 0x20, 0x30]),

@@ -51,6 +51,7 @@ mod exemplar {
     pub(super) const MAC_BYTES: usize = 55;
     pub(super) const DEVICE: usize = 56;
     pub(super) const MAC: usize = 72;
+    pub(super) const VLAN: usize = 86;
     pub(super) const PACKET: usize = 88;
     pub(super) const STACK: usize = 184;
 }
@@ -150,6 +151,10 @@ pub struct RawDrop {
     pub device: Option<Box<str>>,
     /// Link-layer header; `None` if the packet had none (yet).
     pub mac: Option<[u8; 14]>,
+    /// VLAN id of its tag; `None` if it has none (any more).
+    pub vlan: Option<u16>,
+    /// Network identifier, if the packet looks like VXLAN from its network header on.
+    pub vni: Option<u32>,
     /// Addresses and ports, if the packet is IP.
     pub flow: Option<Flow>,
     /// The receiving or owning socket.
@@ -175,6 +180,8 @@ impl RawDrop {
             mac: (fixed[exemplar::MAC_BYTES] == 14)
                 .then(|| fixed[exemplar::MAC..].first_chunk().copied())
                 .flatten(),
+            vlan: Some(u16_at(fixed, exemplar::VLAN)).filter(|&id| id != 0),
+            vni: packet::vni(key.l3, packet),
             flow: packet::flow(key.l3, packet),
             socket: socket(fixed),
             stack: stack.iter().copied().map(u64::from_ne_bytes).collect(),
@@ -282,7 +289,8 @@ mod tests {
                 ("packet_bytes", exemplar::PACKET_BYTES, 1),
                 ("mac_bytes", exemplar::MAC_BYTES, 1),
                 ("device", exemplar::DEVICE, 16),
-                ("mac", exemplar::MAC, 16),
+                ("mac", exemplar::MAC, 14),
+                ("vlan", exemplar::VLAN, 2),
                 ("packet", exemplar::PACKET, 96),
                 ("stack", exemplar::STACK, 32 * 8),
             ],

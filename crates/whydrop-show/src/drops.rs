@@ -59,8 +59,10 @@ pub fn write_totals(
 }
 
 fn packet(drop: &Exemplar) -> String {
+    let tag = drop.vlan.map(|id| format!(" vlan {id}")).unwrap_or_default();
+    let network = drop.vni.map(|vni| format!(" vni {vni}")).unwrap_or_default();
     let Some(flow) = &drop.flow else {
-        return format!("{} len {}", protocol(drop.l3, None), drop.len);
+        return format!("{} len {}{tag}{network}", protocol(drop.l3, None), drop.len);
     };
     let flags = match flow.tcp_flag_letters() {
         letters if letters.is_empty() => letters,
@@ -69,7 +71,7 @@ fn packet(drop: &Exemplar) -> String {
     let icmp =
         flow.icmp.map(|(kind, code)| format!(" type {kind} code {code}")).unwrap_or_default();
     let (name, source, destination) = (flow.protocol_name(), flow.source, flow.destination);
-    format!("{name} {source} > {destination}{flags}{icmp} len {}", drop.len)
+    format!("{name} {source} > {destination}{flags}{icmp} len {}{tag}{network}", drop.len)
 }
 
 fn protocol(l3: u16, l4: Option<u8>) -> String {
@@ -110,6 +112,9 @@ mod tests {
             device: Some("ve\nth0".into()),
             len: 60,
             l3: 0x0800,
+            ether: None,
+            vlan: None,
+            vni: None,
             flow: Some(Flow {
                 source: end("192.0.2.1", 40000),
                 destination: end("192.0.2.2", 80),
@@ -130,6 +135,15 @@ mod tests {
         assert_eq!(line.lines().count(), 1);
         assert!(line.contains("TCP 192.0.2.1:40000 > 192.0.2.2:80 [S] len 60"), "{line}");
         assert!(line.contains(r"ve\u{a}th0"));
+    }
+
+    #[test]
+    fn tags_and_tunnels_are_shown() {
+        let mut bytes = Vec::new();
+        let tagged = Exemplar { vlan: Some(42), vni: Some(7), ..drop() };
+        write_drop(&tagged, "10:00:00.000000", "b", &mut bytes).expect("written");
+        let line = String::from_utf8(bytes).expect("UTF-8");
+        assert!(line.contains(" len 60 vlan 42 vni 7 "), "{line}");
     }
 
     #[test]
