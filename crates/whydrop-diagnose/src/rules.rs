@@ -15,6 +15,8 @@ mod conntrack_invalid_drop;
 mod conntrack_table_full;
 mod fragment_overlap;
 mod fragment_timeout;
+mod ifb_without_redirect;
+mod invalid_source_mac;
 mod lan_chatter;
 mod link_down;
 mod link_mtu_mismatch;
@@ -40,10 +42,17 @@ mod tcp_routine_discard;
 mod tcp_stray_segment;
 mod tcp_timestamp_rejected;
 mod ttl_expired;
+mod tunnel_ecn_conflict;
+mod tunnel_endpoint_unreachable;
+mod tunnel_fdb_conflict;
+mod tunnel_loop;
+mod tunnel_no_remote;
 mod udp_port_closed;
 mod udp_receive_buffer_full;
 mod unknown_ip_protocol;
 mod unwanted_control_message;
+mod vlan_not_configured;
+mod vxlan_vni_mismatch;
 mod wrong_destination_mac;
 
 use crate::rule::Rule;
@@ -58,6 +67,7 @@ pub const RULES: &[&dyn Rule] = &[
     &socket_closed_with_data::SocketClosedWithData,
     &multicast_not_joined::MulticastNotJoined,
     &unwanted_control_message::UnwantedControlMessage,
+    &vlan_not_configured::VlanNotConfigured,
     &lan_chatter::LanChatter,
     &purged_by_reconfiguration::PurgedByReconfiguration,
     &tcp_port_closed::TcpPortClosed,
@@ -91,6 +101,14 @@ pub const RULES: &[&dyn Rule] = &[
     &bridge_port_policy::BridgePortPolicy,
     &bridge_fdb_misdirected::BridgeFdbMisdirected,
     &qdisc_limit_reached::QdiscLimitReached,
+    &vxlan_vni_mismatch::VxlanVniMismatch,
+    &tunnel_fdb_conflict::TunnelFdbConflict,
+    &tunnel_no_remote::TunnelNoRemote,
+    &tunnel_loop::TunnelLoop,
+    &tunnel_endpoint_unreachable::TunnelEndpointUnreachable,
+    &tunnel_ecn_conflict::TunnelEcnConflict,
+    &invalid_source_mac::InvalidSourceMac,
+    &ifb_without_redirect::IfbWithoutRedirect,
 ];
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use whydrop_model::{
-    Confidence, DropTotal, EvidenceItem, EvidenceKind, Exemplar, Flow, Namespace, Remedy, Severity,
-    Site,
+    Confidence, DropTotal, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace, Remedy,
+    Severity, Site,
 };
 
 use crate::case::{self, Case, Claim, Conclusion, Loss};
@@ -70,12 +70,13 @@ impl Group<'_> {
         told: Told,
     ) {
         let group = self;
-        let counters = group.counters(kind.counters);
+        let mut agreeing = group.counters(kind.counters);
+        agreeing.extend(group.agreeing.iter().cloned());
         let within = |line: String| command::within(group.namespace?, &line);
         let conclusion = Conclusion {
             variant: told.variant.or(kind.variant),
             severity,
-            confidence: if counters.is_empty() {
+            confidence: if agreeing.is_empty() {
                 Confidence::Likely
             } else {
                 Confidence::Confirmed
@@ -83,7 +84,7 @@ impl Group<'_> {
             loss: Loss::traced(group.packets),
             site: group.site(case, told.object),
             summary: told.summary,
-            evidence: group.proof().into_iter().chain(counters).collect(),
+            evidence: group.proof().into_iter().chain(agreeing).collect(),
             remedies: vec![Remedy {
                 summary: told.cure,
                 commands: told.command.and_then(within).into_iter().collect(),
@@ -109,6 +110,8 @@ pub(crate) struct Group<'e> {
     claims: Vec<Claim<'e>>,
     /// Some of them in detail.
     exemplars: Vec<&'e Exemplar>,
+    /// What else says so.
+    agreeing: Vec<EvidenceItem>,
 }
 
 /// Takes all open drops that bear one of the signatures; one group per namespace.
@@ -121,6 +124,15 @@ pub(crate) fn take<'e>(case: &mut Case<'e>, signatures: &[Signature]) -> Vec<Gro
 pub(crate) fn gather<'e>(case: &Case<'e>, claims: Vec<Claim<'e>>) -> Vec<Group<'e>> {
     let by_netns = case::by_netns(claims);
     by_netns.into_iter().map(|(netns, claims)| Group::new(case, netns, claims)).collect()
+}
+
+/// Gathers what was claimed; one group per device.
+pub(crate) fn by_device<'e>(case: &Case<'e>, claims: Vec<Claim<'e>>) -> Vec<Group<'e>> {
+    let mut groups: BTreeMap<(Option<u64>, u32), Vec<_>> = BTreeMap::new();
+    for claim in claims {
+        groups.entry((claim.total.netns, claim.total.ifindex)).or_default().push(claim);
+    }
+    groups.into_iter().map(|((netns, _), claims)| Group::new(case, netns, claims)).collect()
 }
 
 impl<'e> Group<'e> {
@@ -138,7 +150,38 @@ impl<'e> Group<'e> {
             packets: claims.iter().map(|claim| claim.packets).sum(),
             exemplars: evidence.tracer.exemplars.iter().filter(of_these).collect(),
             claims,
+            agreeing: Vec::new(),
         }
+    }
+
+    /// With further evidence that agrees: what is concluded is then confirmed.
+    pub(crate) fn agreed(mut self, evidence: impl IntoIterator<Item = EvidenceItem>) -> Self {
+        self.agreeing.extend(evidence);
+        self
+    }
+
+    /// Those seen in detail.
+    pub(crate) fn exemplars(&self) -> &[&'e Exemplar] {
+        &self.exemplars
+    }
+
+    /// The device, if it was the same for all and is among the evidence.
+    pub(crate) fn link(&self) -> Option<&'e Link> {
+        let ifindex = self.first()?.ifindex;
+        let same = self.claims.iter().all(|claim| claim.total.ifindex == ifindex);
+        let mut links = self.namespace.filter(|_| same)?.links.iter();
+        links.find(|link| link.ifindex == ifindex)
+    }
+
+    /// Growth of the device's counters, those that grew.
+    pub(crate) fn link_counters(&self, names: &[&str]) -> Vec<EvidenceItem> {
+        let Some(link) = self.link() else { return Vec::new() };
+        let grown = |name: &&str| {
+            let delta = link.stats.get(*name)?.delta();
+            let name = format!("{} {name}", link.name);
+            (delta > 0).then(|| EvidenceItem::new(EvidenceKind::Counter, name, delta))
+        };
+        names.iter().filter_map(grown).collect()
     }
 
     /// Where they happened, with the thing to edit.
@@ -226,7 +269,7 @@ impl<'e> Group<'e> {
 }
 
 /// The most frequent few, in words.
-fn listed(names: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn listed(names: impl Iterator<Item = String>) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for name in names {
         *counts.entry(name).or_default() += 1;

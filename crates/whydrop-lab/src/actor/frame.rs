@@ -2,7 +2,7 @@
 //! nothing of what a receiver makes of it.
 
 use super::segment::checksum;
-use crate::part::frame::{Checksum, Ether, Frame, Icmp, Ipv4, Ipv6, Tcp, Udp};
+use crate::part::frame::{Checksum, Ether, Frame, Icmp, Ipv4, Ipv6, Tcp, Udp, Vxlan};
 
 /// MAC of `veth0` in role `a`, where frames come from unless they say otherwise.
 const FROM: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
@@ -16,12 +16,14 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FRAGMENT: u8 = 44;
 const ICMPV6: u8 = 58;
+/// Flag of a VXLAN header: there is a network identifier in it.
+const VXLAN_VALID: u8 = 0x08;
 /// "Nothing follows": what a header says that has only a payload behind it.
 const NO_NEXT_HEADER: u8 = 59;
 
 /// The bytes of a frame in a round.
 pub(super) fn bytes(frame: &Frame, round: u16) -> Vec<u8> {
-    let (protocol, upper) = upper(frame);
+    let (protocol, upper) = upper(frame, round);
     let (ethertype, packet) = match (&frame.ipv4, &frame.ipv6) {
         (Some(header), _) => (ETHERTYPE_IPV4, ipv4(header, protocol, &upper, round)),
         (None, Some(header)) => (ETHERTYPE_IPV6, ipv6(header, protocol, &upper, round)),
@@ -49,13 +51,16 @@ fn link(ether: &Ether, ethertype: u16) -> Vec<u8> {
 
 /// What lies behind the IP header.
 pub(super) fn message(frame: &Frame) -> Vec<u8> {
-    upper(frame).1
+    upper(frame, 0).1
 }
 
 /// The IP protocol number and what lies behind the IP header.
-fn upper(frame: &Frame) -> (Option<u8>, Vec<u8>) {
+fn upper(frame: &Frame, round: u16) -> (Option<u8>, Vec<u8>) {
     let mut payload = frame.data.0.clone();
     payload.resize(payload.len().max(frame.payload.into()), b'x');
+    if let Some(carried) = &frame.vxlan {
+        payload.splice(0..0, vxlan(carried, round));
+    }
     let icmp_number = if frame.ipv4.is_some() { ICMP } else { ICMPV6 };
     // Number, header, offset of its checksum, and what it is to be.
     let layer = match frame {
@@ -78,6 +83,13 @@ fn upper(frame: &Frame) -> (Option<u8>, Vec<u8>) {
     }
     bytes[at..at + 2].copy_from_slice(&field(sum, wanted));
     (Some(number), bytes)
+}
+
+fn vxlan(carried: &Vxlan, round: u16) -> Vec<u8> {
+    let mut bytes = vec![carried.flags.unwrap_or(VXLAN_VALID), 0, 0, 0];
+    bytes.extend((carried.vni << 8).to_be_bytes());
+    bytes.extend(self::bytes(&carried.frame, round));
+    bytes
 }
 
 fn field(right: u16, wanted: Checksum) -> [u8; 2] {
@@ -144,7 +156,7 @@ fn ipv4(header: &Ipv4, protocol: Option<u8>, upper: &[u8], round: u16) -> Vec<u8
     let words = header.header_words.unwrap_or((header_len / 4) as u8);
     let length = header.length.unwrap_or((header_len + upper.len()) as u16);
     let flags = u16::from(header.dont_fragment) << 14 | u16::from(header.more_fragments) << 13;
-    let mut bytes = vec![header.version.unwrap_or(4) << 4 | words, 0];
+    let mut bytes = vec![header.version.unwrap_or(4) << 4 | words, header.tos];
     bytes.extend(length.to_be_bytes());
     bytes.extend(header.id.wrapping_add(round).to_be_bytes());
     bytes.extend((flags | (header.offset / 8)).to_be_bytes());

@@ -30,6 +30,8 @@ pub(crate) struct Frame {
     pub(crate) udp: Option<Udp>,
     pub(crate) tcp: Option<Tcp>,
     pub(crate) icmp: Option<Icmp>,
+    /// A VXLAN packet: comes before the payload, and behind UDP.
+    pub(crate) vxlan: Option<Vxlan>,
     /// Bytes behind the headers.
     #[serde(default)]
     pub(crate) payload: u16,
@@ -58,6 +60,9 @@ pub(crate) struct Ether {
 pub(crate) struct Ipv4 {
     pub(crate) from: Ipv4Addr,
     pub(crate) to: Ipv4Addr,
+    /// DSCP and ECN, the byte.
+    #[serde(default)]
+    pub(crate) tos: u8,
     pub(crate) ttl: Option<u8>,
     /// Absent for that of the layer above.
     pub(crate) protocol: Option<u8>,
@@ -88,6 +93,7 @@ impl Ipv4 {
         Self {
             from,
             to,
+            tos: 0,
             ttl: None,
             protocol: None,
             id: 0,
@@ -168,6 +174,17 @@ pub(crate) struct Icmp {
     pub(crate) rest: u32,
     #[serde(default)]
     pub(crate) checksum: Checksum,
+}
+
+/// A VXLAN header with the frame that it carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Vxlan {
+    pub(crate) vni: u32,
+    /// The byte of flags; absent for "the VNI is valid" alone.
+    pub(crate) flags: Option<u8>,
+    /// The frame inside.
+    pub(crate) frame: Box<Frame>,
 }
 
 /// What a checksum field holds.

@@ -39,6 +39,18 @@ fn known_bytes() {
 }
 
 #[test]
+fn a_frame_within_a_frame() {
+    let mut inner = datagram();
+    inner.ipv4.as_mut().unwrap().tos = 3;
+    let vxlan = Vxlan { vni: 10, flags: None, frame: Box::new(inner.clone()) };
+    let outer = Frame { vxlan: Some(vxlan), data: Hex::default(), ..datagram() };
+    let sent = bytes(&outer, 5);
+    assert_eq!(hex(sent[42..50].to_vec()), "0800000000000a00");
+    assert_eq!(sent[50..], bytes(&inner, 5));
+    assert_eq!((sent[15], sent[50 + 15]), (0, 3), "the byte of DSCP and ECN");
+}
+
+#[test]
 fn wrong_sums_are_wrong_and_not_none() {
     let mut frame = datagram();
     let right = bytes(&frame, 0);
