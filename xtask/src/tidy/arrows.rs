@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("whydrop-diagnose", &["whydrop-model"]),
     ("whydrop-show", &["whydrop-model"]),
     ("whydrop-lab", &["whydrop-model"]),
+    ("whydrop-filter", &[]),
     (
         "whydrop",
         &[
@@ -21,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "whydrop-diagnose",
             "whydrop-show",
             "whydrop-lab",
+            "whydrop-filter",
         ],
     ),
     // The benchmark loads the tracer itself, beside an empty program; the documents tell what the
@@ -29,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may build on nothing else from outside than these: the nouns stay plain data.
-const OUTSIDE: &[(&str, &[&str])] = &[("whydrop-model", &["serde"])];
+const OUTSIDE: &[(&str, &[&str])] = &[("whydrop-model", &["serde"]), ("whydrop-filter", &[])];
 
 const PLACE: &str = "ARCHITECTURE.md, crates";
 

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{Problem, Tree, rust_text};
 
 /// Crates that must be pure.
-const PURE: &[&str] = &["crates/whydrop-diagnose", "crates/whydrop-show"];
+const PURE: &[&str] = &["crates/whydrop-diagnose", "crates/whydrop-show", "crates/whydrop-filter"];
 
 /// The lint settings that enforce it.
 const SETTINGS: &str = "crates/whydrop-diagnose/clippy.toml";
