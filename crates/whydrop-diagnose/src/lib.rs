@@ -16,6 +16,7 @@ mod layers;
 mod listen;
 pub mod nic;
 mod programs;
+mod queues;
 pub mod reasons;
 mod receive;
 mod remainder;
@@ -34,6 +35,7 @@ use whydrop_model::{
 };
 
 use case::Case;
+pub use queues::queues;
 pub use thresholds::{Refused, Threshold, Thresholds};
 
 /// Id of the account for what no rule explains.

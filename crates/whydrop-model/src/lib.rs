@@ -19,6 +19,7 @@ mod namespace;
 mod neighbour;
 mod netfilter;
 mod qdisc;
+mod queues;
 mod report;
 mod route;
 mod socket;
@@ -41,6 +42,7 @@ pub use namespace::{Namespace, Presence, SoftnetCpu};
 pub use neighbour::{Neighbour, NeighbourCount, NeighbourTable, Neighbours};
 pub use netfilter::{Chain, Hook, Netfilter, PacketQueue, Rule, RuleVerdict};
 pub use qdisc::{Filter, FilterAction, FilterProgram, Mirred, Qdisc, TcHandle};
+pub use queues::{Queue, QueueOwner, Queues, SOCKETS_SCHEMA};
 pub use report::{
     Class, Confidence, EvidenceItem, EvidenceKind, EvidenceValue, Finding, HostFacts, LayerState,
     LayerVerdict, Ledger, LedgerEntry, NetnsRef, ProcessRef, REPORT_SCHEMA, Remedy, Report,

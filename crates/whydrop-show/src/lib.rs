@@ -7,6 +7,7 @@
 
 pub mod drops;
 pub mod format;
+pub mod queues;
 mod safe;
 pub mod style;
 

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Diagnose(Diagnose),
     /// Show drops as they happen, or count them
     Watch(Watch),
+    /// Show receive queues: how full they are and were, what they lost, what bounds them
+    Sockets(Sockets),
     /// Store the evidence of a window in a file, to diagnose it later or elsewhere
     Record(Record),
     /// Say what a drop reason, a cause, a counter or a call site means, and what to do
@@ -127,6 +129,25 @@ pub(crate) struct Watch {
 
     #[command(flatten)]
     pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sockets {
+    /// How long to look, in seconds; peaks and drops are those of this time
+    #[arg(long, short, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    /// Only this network namespace, by its name in `ip netns` (may be repeated; default: all)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) netns: Vec<String>,
+
+    /// Create this file once every queue was looked at for the first time
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) ready_file: Option<PathBuf>,
+
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
 }
 
 #[derive(Debug, Args)]

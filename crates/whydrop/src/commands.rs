@@ -6,6 +6,7 @@ mod kernel;
 mod lab;
 mod reasons;
 mod record;
+mod sockets;
 mod watch;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Diagnose(options)) => diagnose::run(&options),
         Some(Command::Watch(options)) => watch::run(&options),
         Some(Command::Record(options)) => record::run(&options),
+        Some(Command::Sockets(options)) => sockets::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Reasons(options)) => reasons::run(&options),
         Some(Command::Kernel(options)) => kernel::run(&options),

@@ -36,7 +36,7 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
     }
     let mut progress = Progress::new(duration);
     while let Some(left) = duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
-        progress.update(left, trace.kept() as u64);
+        progress.update(left, Some(trace.kept() as u64));
         trace.wait(left.min(TICK));
     }
     drop(progress);

@@ -53,13 +53,15 @@ impl Progress {
         Self { line: (window > WORTH_IT).then(StatusLine::new), shown: None }
     }
 
-    /// Says how long is left, if that changed.
-    pub(crate) fn update(&mut self, left: Duration, drops: u64) {
+    /// Says how long is left, if that changed, and how many drops were seen, if they are traced.
+    pub(crate) fn update(&mut self, left: Duration, drops: Option<u64>) {
         let seconds = left.as_millis().div_ceil(1000) as u64;
         if let Some(line) = self.line.as_mut().filter(|_| self.shown != Some(seconds)) {
             self.shown = Some(seconds);
+            let drops = drops.map(|drops| format!("; {drops} drops shown in detail"));
             line.update(&format!(
-                "watching for {seconds} s more; {drops} drops shown in detail (Ctrl-C ends early)"
+                "watching for {seconds} s more{} (Ctrl-C ends early)",
+                drops.unwrap_or_default()
             ));
         }
     }

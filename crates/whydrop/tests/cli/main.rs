@@ -6,5 +6,6 @@ mod explain;
 mod lab;
 mod program;
 mod replay;
+mod sockets;
 mod watch;
 mod window;
