@@ -27,6 +27,8 @@ const INET_DIAG_MSG: usize = 72;
 const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_PROTOCOL: u16 = 10;
+/// Told of every IPv6 socket that listens or is unconnected.
+const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 pub(crate) const WITH_MEMORY: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
 pub(crate) const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
@@ -168,6 +170,7 @@ pub(crate) fn parse(payload: &[u8], protocol: SocketProtocol) -> Option<Socket> 
             INET_DIAG_PROTOCOL if protocol == SocketProtocol::Raw => {
                 socket.number = value.first().copied().unwrap_or_default().into();
             }
+            INET_DIAG_SKV6ONLY => socket.v6only = value.first().is_some_and(|only| *only != 0),
             INET_DIAG_CGROUP_ID => socket.cgroup = u64_at(value, 0),
             _ => {}
         }

@@ -73,7 +73,7 @@ impl Sockets {
             let earlier = Earlier { drops: socket.drops.after, retransmits };
             self.earlier.insert(key(&socket), earlier);
         }
-        if takes_from_anybody(&socket)
+        if (takes_from_anybody(&socket) || socket.protocol == SocketProtocol::Udp)
             && socket.inode != 0
             && self.unsearched.len() < MOST_SEARCHED_EARLY
         {
@@ -179,10 +179,15 @@ impl Sockets {
     /// What is told of the namespace. `processes`: all that were found, by pid.
     pub(crate) fn finish(self, processes: &BTreeMap<u32, Process>) -> Told {
         let mut sockets = self.selection.finish();
-        // Of many quiet UDP sockets, who holds them would be most of what is told.
-        for socket in sockets.iter_mut().filter(|socket| !selection::is_quiet_udp(socket)) {
+        for socket in &mut sockets {
             let pids = self.owners.get(&socket.inode).map(Vec::as_slice).unwrap_or_default();
-            socket.owners = pids.iter().filter_map(|pid| processes.get(pid).cloned()).collect();
+            let mut owners = pids.iter().filter_map(|pid| processes.get(pid));
+            socket.owners = if selection::is_quiet_udp(socket) {
+                // Of many quiet UDP sockets, all about their owners would be most of what is told.
+                owners.next().map(name_of).into_iter().collect()
+            } else {
+                owners.cloned().collect()
+            };
         }
         let counts = self
             .counts
@@ -190,6 +195,19 @@ impl Sockets {
             .map(|((protocol, state), sockets)| SocketCount { protocol, state, sockets })
             .collect();
         Told { sockets, counts, peers: self.peers.map(Peers::finish) }
+    }
+}
+
+/// What names a process, and nothing else of it.
+fn name_of(process: &Process) -> Process {
+    let Process { pid, comm, state, unit, container, .. } = process;
+    Process {
+        pid: *pid,
+        comm: comm.clone(),
+        state: *state,
+        unit: unit.clone(),
+        container: container.clone(),
+        ..Process::default()
     }
 }
 
@@ -310,6 +328,19 @@ mod tests {
         let told = sockets.finish(&BTreeMap::from([(9, process)])).sockets;
         let owners: Vec<_> = told.iter().map(|it| it.process().map(|it| it.pid)).collect();
         assert_eq!(owners, [Some(9), None]);
+    }
+
+    #[test]
+    fn the_owner_of_a_quiet_socket_is_named_and_no_more() {
+        let connected = || Socket { state: SocketState::Established, ..udp(1, 0, 0) };
+        let mut sockets = window(vec![connected()], Vec::new());
+        let wanted = sockets.unowned(false);
+        sockets.note_owners(&wanted, &BTreeMap::from([(101, vec![9, 10])]));
+        sockets.close_with(connected());
+        let process = |pid| Process { pid, cgroup: Some("/a".into()), ..Process::default() };
+        let processes = BTreeMap::from([9, 10].map(|pid| (pid, process(pid))));
+        let told = sockets.finish(&processes).sockets;
+        assert_eq!(told[0].owners, [Process { pid: 9, ..Process::default() }]);
     }
 
     #[test]

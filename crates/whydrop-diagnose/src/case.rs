@@ -1,10 +1,10 @@
 //! The open books of one diagnosis: what is still unexplained, and what has been booked where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use whydrop_model::{
-    Class, Confidence, DropTotal, Evidence, EvidenceItem, Finding, LedgerEntry, Namespace,
-    NetnsRef, Remedy, Severity, Site,
+    Class, Confidence, DropTotal, Evidence, EvidenceItem, Exemplar, Finding, LedgerEntry,
+    Namespace, NetnsRef, Remedy, Severity, Site,
 };
 
 use crate::causes;
@@ -16,6 +16,8 @@ pub struct Case<'e> {
     evidence: &'e Evidence,
     thresholds: Thresholds,
     open: Vec<(&'e DropTotal, u64)>,
+    /// Exemplars, by index, whose packets were taken for what their flow told.
+    told: BTreeSet<usize>,
     counters: BTreeMap<(u64, &'static str), u64>,
     entries: Vec<LedgerEntry>,
     findings: Vec<Finding>,
@@ -83,6 +85,7 @@ impl<'e> Case<'e> {
             evidence,
             thresholds,
             open,
+            told: BTreeSet::new(),
             counters: BTreeMap::new(),
             entries: Vec::new(),
             findings: Vec::new(),
@@ -139,6 +142,21 @@ impl<'e> Case<'e> {
             .iter()
             .filter(|(_, packets)| *packets > 0)
             .map(|(total, packets)| Claim { total, packets: *packets })
+    }
+
+    /// Exemplars of these drops, with their index, without those that were set aside.
+    pub(crate) fn exemplars_of(
+        &self,
+        total: &DropTotal,
+    ) -> impl Iterator<Item = (usize, &'e Exemplar)> {
+        let all = self.evidence.tracer.exemplars.iter().enumerate();
+        all.filter(|(at, one)| one.is_of(total) && !self.told.contains(at))
+    }
+
+    /// Sets exemplars aside that went with a part of their total, so that the rest of it is not told
+    /// by them.
+    pub(crate) fn set_aside(&mut self, exemplars: impl IntoIterator<Item = usize>) {
+        self.told.extend(exemplars);
     }
 
     /// Growth of a namespace's counter that no rule has booked yet; `None` if it was not readable.

@@ -5,6 +5,7 @@
 //! before the one that takes what is left.
 
 mod accept_queue_full;
+mod address_not_local;
 mod bad_checksum;
 mod blackhole_route;
 mod bridge_fdb_misdirected;
@@ -15,12 +16,15 @@ mod conntrack_invalid_drop;
 mod conntrack_table_full;
 mod fragment_overlap;
 mod fragment_timeout;
+mod hardening_sysctl_drop;
 mod ifb_without_redirect;
 mod invalid_source_mac;
+mod ip_forwarding_disabled;
 mod lan_chatter;
 mod link_down;
 mod link_mtu_mismatch;
 mod listen_drop_other;
+mod local_send_refused;
 mod malformed_packet;
 mod martian_address;
 mod multicast_not_joined;
@@ -32,6 +36,7 @@ mod path_mtu_exceeded;
 mod purged_by_reconfiguration;
 mod qdisc_limit_reached;
 mod reverse_path_filter;
+mod service_bound_elsewhere;
 mod socket_closed_with_data;
 mod syn_cookies_active;
 mod syn_queue_full;
@@ -54,6 +59,8 @@ mod unwanted_control_message;
 mod vlan_not_configured;
 mod vxlan_vni_mismatch;
 mod wrong_destination_mac;
+mod xfrm_no_state;
+mod xfrm_policy_block;
 
 use crate::rule::Rule;
 
@@ -66,10 +73,13 @@ pub const RULES: &[&dyn Rule] = &[
     &tcp_routine_discard::TcpRoutineDiscard,
     &socket_closed_with_data::SocketClosedWithData,
     &multicast_not_joined::MulticastNotJoined,
+    &hardening_sysctl_drop::HardeningSysctlDrop,
     &unwanted_control_message::UnwantedControlMessage,
     &vlan_not_configured::VlanNotConfigured,
     &lan_chatter::LanChatter,
     &purged_by_reconfiguration::PurgedByReconfiguration,
+    &xfrm_policy_block::XfrmPolicyBlock,
+    &service_bound_elsewhere::ServiceBoundElsewhere,
     &tcp_port_closed::TcpPortClosed,
     &tcp_stray_segment::TcpStraySegment,
     &tcp_out_of_window::TcpOutOfWindow,
@@ -82,11 +92,15 @@ pub const RULES: &[&dyn Rule] = &[
     &udp_receive_buffer_full::UdpReceiveBufferFull,
     &reverse_path_filter::ReversePathFilter,
     &no_route_forwarding::NoRouteForwarding,
+    &ip_forwarding_disabled::IpForwardingDisabled,
+    &address_not_local::AddressNotLocal,
+    &local_send_refused::LocalSendRefused,
     &ttl_expired::TtlExpired,
     &neighbour_unreachable::NeighbourUnreachable,
     &bad_checksum::BadChecksum,
     &malformed_packet::MalformedPacket,
     &martian_address::MartianAddress,
+    &xfrm_no_state::XfrmNoState,
     &unknown_ip_protocol::UnknownIpProtocol,
     &path_mtu_exceeded::PathMtuExceeded,
     &fragment_timeout::FragmentTimeout,

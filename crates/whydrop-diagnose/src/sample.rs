@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use whydrop_model::{
     Attach, CallSite, DropTotal, EVIDENCE_SCHEMA, Endpoint, Evidence, Exemplar, Flow, Host,
-    Listener, Marks, Namespace, ObservedWindow, Pair, Process, QueueStep, Scope, TracerEvidence,
+    Listener, Marks, Namespace, ObservedWindow, Pair, Process, QueueStep, Route, Scope,
+    TracerEvidence,
 };
 
 /// Inode of the sample's only namespace.
@@ -99,6 +100,19 @@ pub(crate) fn exemplar(total: &DropTotal, source_port: u16) -> Exemplar {
     }
 }
 
+/// A route of table `main` by this device.
+pub(crate) fn route(kind: &str, destination: &str, prefix: u8, device: u32) -> Route {
+    Route {
+        kind: kind.into(),
+        destination: destination.parse().expect("an address"),
+        prefix,
+        table: 254,
+        priority: 0,
+        gateway: None,
+        devices: vec![device],
+    }
+}
+
 /// A listener on port 9000 of process 77 with this backlog, refusals and course of its queue
 /// (milliseconds, queued, drops).
 pub(crate) fn listener(backlog: u64, drops: u64, course: &[(u64, u32, u64)]) -> Listener {
@@ -106,6 +120,7 @@ pub(crate) fn listener(backlog: u64, drops: u64, course: &[(u64, u32, u64)]) -> 
         address: "0.0.0.0".parse().expect("an address"),
         port: 9000,
         ifindex: 0,
+        v6only: false,
         inode: 1234,
         uid: 0,
         backlog: Pair { before: backlog, after: backlog },

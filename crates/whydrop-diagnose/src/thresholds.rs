@@ -96,6 +96,10 @@ thresholds! {
     /// Share of the window for which the reader of a full queue was ready to run and had no CPU,
     /// from which on the CPU is the cause.
     starved = 0.2, 0.01 ..= 1.0;
+    /// Packets to the port of a service that is bound elsewhere from which on clients must be behind
+    /// them, and below which it may be a scan. A client is refused and tries again, a scanner tries
+    /// once or twice.
+    bound_elsewhere = 5.0, 1.0 ..= 1e6;
 }
 
 impl Thresholds {

@@ -9,8 +9,9 @@ use whydrop_model::{
 };
 
 use crate::case::{self, Case, Claim, Conclusion, Loss};
-use crate::command;
+use crate::holders::{self, Holder};
 use crate::signature::Signature;
+use crate::{command, share};
 
 /// Names listed in a sentence before "and others".
 const LISTED: usize = 3;
@@ -76,11 +77,7 @@ impl Group<'_> {
         let conclusion = Conclusion {
             variant: told.variant.or(kind.variant),
             severity,
-            confidence: if agreeing.is_empty() {
-                Confidence::Likely
-            } else {
-                Confidence::Confirmed
-            },
+            confidence: group.confidence(&agreeing),
             loss: Loss::traced(group.packets),
             site: group.site(case, told.object),
             summary: told.summary,
@@ -112,12 +109,67 @@ pub(crate) struct Group<'e> {
     exemplars: Vec<&'e Exemplar>,
     /// What else says so.
     agreeing: Vec<EvidenceItem>,
+    /// How many there are follows from the share that they have among those seen in detail.
+    estimated: bool,
 }
 
 /// Takes all open drops that bear one of the signatures; one group per namespace.
 pub(crate) fn take<'e>(case: &mut Case<'e>, signatures: &[Signature]) -> Vec<Group<'e>> {
     let claims = case.claim(|total| signatures.iter().any(|signature| signature.matches(total)));
     gather(case, claims)
+}
+
+/// Takes open drops that `belong` and whose flows `sort` gives a key; one group for each namespace
+/// and key. Of a total whose flows differ, each key gets the share that it has among those seen in
+/// detail. Groups of fewer packets than `least` stay open, and so do drops seen without a flow.
+pub(crate) fn take_by_flow<'e, K: Ord + Clone>(
+    case: &mut Case<'e>,
+    least: f64,
+    belongs: impl Fn(&DropTotal) -> bool,
+    sort: impl Fn(&'e DropTotal, &'e Flow) -> Option<K>,
+) -> Vec<(K, Group<'e>)> {
+    let mut found: BTreeMap<(Option<u64>, K), Vec<Share<'e>>> = BTreeMap::new();
+    for Claim { total, packets } in case.open().filter(|claim| belongs(claim.total)) {
+        let mut kinds: BTreeMap<Option<K>, Vec<(usize, &Exemplar)>> = BTreeMap::new();
+        for (at, exemplar) in case.exemplars_of(total) {
+            let Some(flow) = &exemplar.flow else { continue };
+            kinds.entry(sort(total, flow)).or_default().push((at, exemplar));
+        }
+        let estimated = kinds.len() > 1;
+        let weighted = kinds.into_iter().map(|(key, seen)| {
+            let weight = seen.len() as u64;
+            ((key, seen), weight)
+        });
+        for ((key, exemplars), packets) in share::split(packets, weighted) {
+            let Some(key) = key else { continue };
+            let share = Share { total, packets, exemplars, estimated };
+            found.entry((total.netns, key)).or_default().push(share);
+        }
+    }
+    let sum = |shares: &[Share<'_>]| shares.iter().map(|one| one.packets).sum::<u64>();
+    let enough = |shares: &[Share<'_>]| sum(shares) as f64 >= least;
+    let mut groups = Vec::new();
+    for ((netns, key), shares) in found.into_iter().filter(|(_, shares)| enough(shares)) {
+        let mut claims = Vec::new();
+        for share in &shares {
+            claims.extend(case.claim_up_to(share.packets, |one| std::ptr::eq(one, share.total)));
+            case.set_aside(share.exemplars.iter().map(|(at, _)| *at));
+        }
+        let mut group = Group::new(case, netns, claims);
+        group.estimated = shares.iter().any(|share| share.estimated);
+        group.exemplars =
+            shares.into_iter().flat_map(|share| share.exemplars).map(|(_, one)| one).collect();
+        groups.push((key, group));
+    }
+    groups
+}
+
+/// The part of a total that goes by one key.
+struct Share<'e> {
+    total: &'e DropTotal,
+    packets: u64,
+    exemplars: Vec<(usize, &'e Exemplar)>,
+    estimated: bool,
 }
 
 /// Gathers what was claimed; one group per namespace.
@@ -142,15 +194,26 @@ impl<'e> Group<'e> {
             claims.iter().map(|claim| claim.total.device.as_deref()).collect();
         let mut devices = devices.into_iter();
         let device = devices.next().flatten().filter(|_| devices.next().is_none());
-        let of_these = |one: &&Exemplar| claims.iter().any(|claim| one.is_of(claim.total));
+        let exemplars = claims.iter().flat_map(|claim| case.exemplars_of(claim.total));
+        let exemplars: BTreeMap<usize, &Exemplar> = exemplars.collect();
         Self {
             netns,
             namespace: netns.and_then(|inode| evidence.namespace(inode)),
             device,
             packets: claims.iter().map(|claim| claim.packets).sum(),
-            exemplars: evidence.tracer.exemplars.iter().filter(of_these).collect(),
+            exemplars: exemplars.into_values().collect(),
             claims,
             agreeing: Vec::new(),
+            estimated: false,
+        }
+    }
+
+    /// How sure it is what became of these, if these counters of the kernel agree.
+    pub(crate) fn confidence(&self, counters: &[EvidenceItem]) -> Confidence {
+        if counters.is_empty() || self.estimated {
+            Confidence::Likely
+        } else {
+            Confidence::Confirmed
         }
     }
 
@@ -254,6 +317,25 @@ impl<'e> Group<'e> {
     pub(crate) fn protocols(&self) -> String {
         let numbers = self.claims.iter().filter_map(|claim| claim.total.l4);
         listed(numbers.map(|number| number.to_string())).unwrap_or_else(|| "?".into())
+    }
+
+    /// The socket that all packets seen in detail were for; `None` if there is none, or several.
+    pub(crate) fn holder(&self) -> Option<Holder<'e>> {
+        let namespace = self.namespace?;
+        let mut holders = self.exemplars.iter().map(|one| holders::of(namespace, one));
+        let first = holders.next()??;
+        let same = |other: Option<Holder<'_>>| other.is_some_and(|it| it.name() == first.name());
+        holders.all(same).then_some(first)
+    }
+
+    /// The socket that holds the port elsewhere, in brackets, if there is one.
+    pub(crate) fn nearby(&self) -> String {
+        let near = self.flows().find_map(|flow| {
+            let (namespace, ifindex) = (self.namespace?, self.first()?.ifindex);
+            let (holder, _) = holders::nearest(namespace, flow, ifindex)?;
+            Some(format!(" (nearest: {}, {})", holder.place(namespace), holder.owner()))
+        });
+        near.unwrap_or_default()
     }
 
     /// The device, or words for several.

@@ -17,6 +17,10 @@ pub struct Listener {
     /// Index of the device it is bound to; 0 for any.
     #[serde(default)]
     pub ifindex: u32,
+    /// True for an IPv6 socket that takes no IPv4 (`IPV6_V6ONLY`, or
+    /// bound to an address of IPv6; 4.5+).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub v6only: bool,
     /// Inode of the socket's file, as in `/proc/PID/fd`.
     pub inode: u64,
     /// User id of the socket's owner.

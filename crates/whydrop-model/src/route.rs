@@ -17,6 +17,12 @@ pub struct Routes {
     /// Default routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defaults: Vec<Route>,
+    /// Other routes to somewhere (`unicast`), the first of each address family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unicast: Vec<Route>,
+    /// Further such routes, left out because there are so many.
+    #[serde(default)]
+    pub unicast_left_out: u32,
     /// Policy rules that discard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<PolicyRule>,

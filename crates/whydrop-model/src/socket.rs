@@ -73,8 +73,8 @@ impl SocketState {
 }
 
 /// A socket that is worth telling: one that gets packets from anybody (unconnected UDP, raw,
-/// packet), or one whose drops moved or whose queue held something. All others are only counted, in
-/// [`SocketCount`].
+/// packet), or one whose drops moved or whose queue held something; also some connected UDP sockets,
+/// the oldest. All others are only counted, in [`SocketCount`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// What it is.
@@ -96,6 +96,10 @@ pub struct Socket {
     /// Index of the device it is bound to; 0 for any.
     #[serde(default, skip_serializing_if = "is_zero_u32")]
     pub ifindex: u32,
+    /// True for an unconnected IPv6 socket that takes no IPv4 (`IPV6_V6ONLY`, or
+    /// bound to an address of IPv6; 4.5+).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub v6only: bool,
     /// Inode of the socket's file, as in `/proc/PID/fd`; 0 for a socket of the kernel itself.
     pub inode: u64,
     /// The kernel's own number of this socket, never used twice in a boot; 0 where it was read from
@@ -136,8 +140,8 @@ pub struct Socket {
     /// for its owner alone and is not in `drops`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<PacketRing>,
-    /// Processes that have it open, lowest pid first; empty if none was found, and for a UDP socket
-    /// that nothing is wrong with and nothing waits in.
+    /// Processes that have it open, lowest pid first; empty if none was found. Of a UDP socket that
+    /// nothing is wrong with and nothing waits in, only the first, and only what names it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<Process>,
 }
@@ -154,6 +158,7 @@ impl Socket {
             remote: None,
             name: None,
             ifindex: 0,
+            v6only: false,
             inode: 0,
             cookie: 0,
             uid: None,

@@ -24,6 +24,7 @@ pub(crate) struct Seen {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) ifindex: u32,
+    pub(crate) v6only: bool,
     pub(crate) inode: u64,
     pub(crate) uid: u32,
     /// `sk_ack_backlog`.
@@ -52,6 +53,7 @@ fn parse(payload: &[u8]) -> Option<Seen> {
         address: local.address,
         port: local.port?,
         ifindex: socket.ifindex,
+        v6only: socket.v6only,
         queued: socket.recv_queue,
         backlog: socket.send_queue,
         uid: socket.uid?,
@@ -85,6 +87,7 @@ mod tests {
         let six = seen.iter().find(|seen| seen.port == 8081).unwrap();
         assert_eq!(six.address.to_string(), "::");
         assert_eq!((six.queued, six.backlog, six.drops), (0, 7, 0));
+        assert!(!six.v6only && !four.v6only);
     }
 
     #[test]
@@ -118,6 +121,8 @@ mod tests {
         inet_diag::list(&mut socket, &mut buffer, query, &mut take).unwrap();
         assert_eq!(together.len(), ports.len());
         assert_eq!(together, mine(apart));
+        // Bound to an address of IPv6 it takes no IPv4, though nobody set the option.
+        assert!(together.iter().all(|seen| seen.v6only == seen.address.is_ipv6()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Routes and policy rules that discard, default routes, and how many routes there are, from dumps of
+//! Routes, policy rules that discard, and how many of each there are, from dumps of
 //! `RTM_GETROUTE` and `RTM_GETRULE` (`net/ipv4/fib_trie.c`, `net/ipv6/ip6_fib.c`,
 //! `net/core/fib_rules.c`).
 //!
@@ -27,6 +27,8 @@ const AF_INET6: u8 = 10;
 
 /// Routes of one address family that are read: some milliseconds and less than 2 MiB.
 const MOST_ROUTES: usize = 10_000;
+/// Routes of one address family that are told although they neither discard nor are a default.
+const MOST_TOLD: usize = 256;
 /// Policy rules that are read.
 const MOST_RULES: usize = 10_000;
 
@@ -65,10 +67,21 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
             routes.partial.push(name.to_owned());
         }
         routes.counts.insert(name.to_owned(), found.len() as u32);
+        let mut told = 0;
         for seen in found {
             let Seen::Worth(route) = seen else { continue };
-            let list =
-                if route.kind == "unicast" { &mut routes.defaults } else { &mut routes.discarding };
+            let list = match (route.kind.as_str(), route.prefix) {
+                ("unicast", 0) => &mut routes.defaults,
+                ("unicast", _) if told == MOST_TOLD => {
+                    routes.unicast_left_out += 1;
+                    continue;
+                }
+                ("unicast", _) => {
+                    told += 1;
+                    &mut routes.unicast
+                }
+                _ => &mut routes.discarding,
+            };
             list.push(*route);
         }
     }
@@ -120,7 +133,7 @@ fn route(payload: &[u8], family: u8) -> Option<Seen<Route>> {
     }
     let name = match discards(kind) {
         Some(name) => name,
-        None if kind == RTN_UNICAST && prefix == 0 => "unicast",
+        None if kind == RTN_UNICAST => "unicast",
         None => return Some(Seen::Usual),
     };
     let unspecified: IpAddr = match family {
@@ -230,12 +243,28 @@ mod tests {
             "blackhole 198.51.100.0/24 254 0 []",
             "unreachable 203.0.113.0/24 254 7 []",
         ];
-        assert_eq!(told(&recorded(AF_INET)), expected);
+        let elsewhere = |routes: Vec<Route>| {
+            let (unicast, others): (Vec<_>, Vec<_>) =
+                routes.into_iter().partition(|it| it.kind == "unicast" && it.prefix > 0);
+            (told(&unicast), told(&others))
+        };
+        let (unicast, others) = elsewhere(recorded(AF_INET));
+        assert_eq!(others, expected);
+        assert_eq!(
+            unicast[..2],
+            ["unicast 10.1.0.0/16 254 0 [2, 3]", "unicast 192.0.20.0/24 254 0 [2]"]
+        );
+        assert_eq!(unicast.len(), 5);
         let expected = [
             "blackhole 2001:db8:1::/48 254 1024 [1]",
             "unicast ::/0 254 1024 via 2001:db8:2::9 [2]",
         ];
-        assert_eq!(told(&recorded(AF_INET6)), expected);
+        let (unicast, others) = elsewhere(recorded(AF_INET6));
+        assert_eq!(others, expected);
+        assert_eq!(
+            (unicast.len(), unicast[0].as_str()),
+            (7, "unicast 2001:db8:2::/64 254 256 [2]")
+        );
         let messages = fixture::netlink("linux-6.18-routes.bin");
         assert_eq!(messages.iter().filter(|it| route(it, AF_INET).is_some()).count(), 22);
     }

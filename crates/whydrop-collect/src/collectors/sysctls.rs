@@ -1,5 +1,5 @@
 //! The settings that decide how much the listen queue, the CPU backlog and the socket buffers hold,
-//! how much a CPU receives in one go, and whether packets are forwarded. `/proc/sys` shows those of
+//! how much a CPU receives in one go, whether packets are forwarded and echo requests answered. `/proc/sys` shows those of
 //! the namespace the reader is in.
 
 use crate::collector::{Collector, Facts, Place, Read};
@@ -24,6 +24,8 @@ const NAMES: &[&str] = &[
     "net.core.somaxconn",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",
+    "net.ipv4.icmp_echo_ignore_all",
+    "net.ipv4.icmp_echo_ignore_broadcasts",
     "net.ipv4.ip_forward",
     "net.ipv4.tcp_abort_on_overflow",
     "net.ipv4.tcp_max_syn_backlog",
@@ -34,6 +36,7 @@ const NAMES: &[&str] = &[
     "net.ipv4.tcp_syncookies",
     "net.ipv4.tcp_tw_reuse",
     "net.ipv4.udp_mem",
+    "net.ipv6.icmp.echo_ignore_all",
 ];
 
 fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {

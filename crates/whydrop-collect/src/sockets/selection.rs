@@ -13,6 +13,8 @@ const TCP_IN_TROUBLE: usize = 128;
 const RETRANSMITTING: usize = 64;
 const WAITING: usize = 128;
 const QUIET: usize = 256;
+/// Connected UDP sockets: the oldest are servers rather than clients.
+const CONNECTED: usize = 64;
 
 /// The sockets that will be told.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub(super) struct Selection {
     waiting: Worst<WAITING>,
     /// They get packets from anybody and nothing is wrong.
     quiet: Worst<QUIET>,
+    /// They hold a port, and what comes from others than their peer finds nobody.
+    connected: Worst<CONNECTED>,
 }
 
 impl Selection {
@@ -44,6 +48,8 @@ impl Selection {
             self.waiting.offer(socket);
         } else if takes_from_anybody(&socket) {
             self.quiet.offer(socket);
+        } else if socket.protocol == SocketProtocol::Udp {
+            self.connected.offer(socket);
         }
     }
 
@@ -55,6 +61,7 @@ impl Selection {
             &mut self.retransmitting.0,
             &mut self.waiting.0,
             &mut self.quiet.0,
+            &mut self.connected.0,
         ] {
             class.retain(|socket| socket.protocol != protocol);
         }
@@ -72,6 +79,7 @@ impl Selection {
         all.extend(self.retransmitting.finish());
         all.extend(self.waiting.finish());
         all.extend(self.quiet.finish());
+        all.extend(self.connected.finish());
         all
     }
 }
@@ -177,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn connected_and_quiet_sockets_are_not_told() {
+    fn of_connected_and_quiet_sockets_only_some_are_told() {
         let total_retrans = Pair { before: 1, after: 2 };
         let tcp = Some(TcpLoss { total_retrans, ..TcpLoss::default() });
         let connected = SocketState::Established;
@@ -191,7 +199,7 @@ mod tests {
             Socket { recv_queue: 9, ..socket(SocketProtocol::Netlink, 7) },
         ]);
         assert_eq!(trouble, [0; 0]);
-        assert_eq!(all, [6, 7, 4, 5]);
+        assert_eq!(all, [6, 7, 4, 5, 3], "of connected ones those that may be servers");
     }
 
     #[test]

@@ -5,11 +5,10 @@
 //! (`net/ipv4/route.c`, `net/ipv6/route.c`, 6.18). No counter counts it. Which route it was shows in the
 //! namespace's discarding routes.
 
-use std::net::IpAddr;
-
 use whydrop_model::{Route, Severity};
 
 use crate::case::Case;
+use crate::fib;
 use crate::rule::Rule;
 use crate::signature::drops;
 use crate::traced::{self, Group, Kind, Told};
@@ -65,50 +64,10 @@ impl Rule for BlackholeRoute {
 fn route<'e>(group: &Group<'e>) -> Option<&'e Route> {
     let routes = group.namespace?.routes.as_ref()?;
     let to = group.flows().next()?.destination.address;
-    let leading = routes.discarding.iter().filter(|route| covers(route, to));
+    let leading = routes.discarding.iter().filter(|route| fib::covers(route, to));
     leading.max_by_key(|route| route.prefix)
-}
-
-fn covers(route: &Route, address: IpAddr) -> bool {
-    let prefix = u32::from(route.prefix);
-    match (route.destination, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let differ = network.to_bits() ^ address.to_bits();
-            differ.checked_shr(32_u32.saturating_sub(prefix)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let differ = network.to_bits() ^ address.to_bits();
-            differ.checked_shr(128_u32.saturating_sub(prefix)).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
 }
 
 fn variant(kind: &str) -> Option<&'static str> {
     ["blackhole", "unreachable", "prohibit"].into_iter().find(|one| *one == kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Route, covers};
-
-    #[test]
-    fn a_route_covers_its_prefix() {
-        let route = |destination: &str, prefix| Route {
-            kind: "blackhole".into(),
-            destination: destination.parse().expect("an address"),
-            prefix,
-            table: 254,
-            priority: 0,
-            gateway: None,
-            devices: Vec::new(),
-        };
-        let to = |address: &str| address.parse().expect("an address");
-        assert!(covers(&route("10.1.0.0", 16), to("10.1.2.3")));
-        assert!(!covers(&route("10.1.0.0", 16), to("10.2.2.3")));
-        assert!(covers(&route("0.0.0.0", 0), to("192.0.2.1")));
-        assert!(!covers(&route("0.0.0.0", 0), to("2001:db8::1")));
-        assert!(covers(&route("2001:db8::", 32), to("2001:db8:1::1")));
-        assert!(!covers(&route("2001:db8::1", 128), to("2001:db8::2")));
-    }
 }

@@ -16,6 +16,17 @@ const SIGNATURES: &[Signature] = &[
     drops("NOT_SPECIFIED", "ip6_mc_input"),
     drops("NOT_SPECIFIED", "__udp4_lib_mcast_deliver"),
     drops("NOT_SPECIFIED", "__udp6_lib_mcast_deliver"),
+    // What neighbours say to all, on a device without IPv6: disabled there, or its MTU too small.
+    Signature {
+        reason: "IPV6DISABLED",
+        symbol: "ip6_rcv_core",
+        when: |total| total.marks.multicast,
+    },
+    Signature {
+        reason: "NOT_SPECIFIED",
+        symbol: "ip6_rcv_core",
+        when: |total| total.marks.multicast,
+    },
     Signature {
         reason: "NOT_SPECIFIED",
         symbol: "ip_rcv_finish_core",

@@ -16,7 +16,8 @@ pub(super) struct TcpPortClosed;
 
 const ID: &str = "tcp-port-closed";
 
-const KINDS: &[Kind] = &[Kind {
+/// What a closed port looks like; a service bound elsewhere looks the same.
+pub(super) const KINDS: &[Kind] = &[Kind {
     variant: None,
     signatures: &[
         Signature { reason: "NO_SOCKET", symbol: "tcp_v4_rcv", when: |total| total.marks.syn },
@@ -36,8 +37,9 @@ impl Rule for TcpPortClosed {
                 group.ports().map_or("some TCP port".into(), |port| format!("TCP port {port}"));
             Told {
                 summary: format!(
-                    "Clients are refused on {port}, where no program listens: start the service, or stop \
-                     the clients"
+                    "Clients are refused on {port}, where no program listens{}: start the service, or \
+                     stop the clients",
+                    group.nearby()
                 ),
                 cure: format!(
                     "Start what should listen on {port}, or stop those who connect ({})",

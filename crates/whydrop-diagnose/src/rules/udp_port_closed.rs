@@ -16,7 +16,8 @@ pub(super) struct UdpPortClosed;
 
 const ID: &str = "udp-port-closed";
 
-const KINDS: &[Kind] = &[Kind {
+/// What a closed port looks like; a service bound elsewhere looks the same.
+pub(super) const KINDS: &[Kind] = &[Kind {
     variant: None,
     signatures: &[
         drops("NO_SOCKET", "__udp4_lib_rcv"),
@@ -43,8 +44,9 @@ impl Rule for UdpPortClosed {
                     "no-listener"
                 }),
                 summary: format!(
-                    "Datagrams arrive for {port}, where no program listens: start the receiver, or stop \
-                     the sender"
+                    "Datagrams arrive for {port}, where no program listens{}: start the receiver, or \
+                     stop the sender",
+                    group.nearby()
                 ),
                 cure: format!(
                     "Start what should listen on {port}, or stop those who send ({})",
