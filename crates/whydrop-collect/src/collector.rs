@@ -103,19 +103,10 @@ impl<'a> Place<'a> {
     }
 
     /// The value of a sysctl of this namespace; `None` if it does not have it (some exist in the
-    /// initial namespace only). A dot inside a name, as of a VLAN device, is written as a slash, as
-    /// sysctl(8) has it: `net.ipv4.conf.eth0/10.rp_filter`.
+    /// initial namespace only). The name is written as [`Roots::sysctl`] takes it.
     pub(crate) fn sysctl(&self, name: &str) -> Result<Option<String>, Why> {
         self.entered.clone()?;
-        let swapped: String = name
-            .chars()
-            .map(|letter| match letter {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect();
-        let path = self.roots.proc.join("sys").join(swapped);
+        let path = self.roots.sysctl(name);
         Ok(read(&path)?.map(|text| text.trim_end().to_owned()))
     }
 

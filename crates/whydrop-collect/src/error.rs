@@ -27,6 +27,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A namespace known by its inode is there no more.
+    #[error("network namespace net:[{inode}] is gone")]
+    NamespaceGone {
+        /// The inode of its file.
+        inode: u64,
+    },
+    /// A namespace could not be entered, or something in it not be read.
+    #[error("{what}: {why}")]
+    Closed {
+        /// What was to be entered or read.
+        what: String,
+        /// Why not, in words for the operator.
+        why: String,
+    },
     /// No thread could be started, or it ended before its first reading.
     #[error("cannot start the thread that reads the counters")]
     Thread(#[source] io::Error),

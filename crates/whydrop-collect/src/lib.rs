@@ -14,6 +14,7 @@ mod collector;
 mod collectors;
 mod cpu_rows;
 mod cpu_table;
+mod enter;
 mod entrance;
 mod error;
 mod ethtool_ioctl;
@@ -43,6 +44,7 @@ mod watch;
 mod watched;
 mod worker;
 
+pub use enter::{listen_backlog, within};
 pub use error::Error;
 pub use host::host;
 pub use namespaces::{NamespaceRef, namespaces};

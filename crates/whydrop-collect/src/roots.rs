@@ -23,6 +23,23 @@ pub struct Roots {
     pub log: PathBuf,
 }
 
+impl Roots {
+    /// The file of a sysctl. A dot inside a name, as of a VLAN device, is written as a slash, as
+    /// sysctl(8) has it: `net.ipv4.conf.eth0/10.rp_filter`.
+    #[must_use]
+    pub fn sysctl(&self, name: &str) -> PathBuf {
+        let swapped: String = name
+            .chars()
+            .map(|letter| match letter {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect();
+        self.proc.join("sys").join(swapped)
+    }
+}
+
 impl Default for Roots {
     fn default() -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::io;
 use whydrop_model::Report;
 
 mod json;
-mod text;
+pub(crate) mod text;
 
 /// A way to write a [`Report`]. Adds no number of its own.
 pub trait Format: std::fmt::Debug + Sync {

@@ -5,6 +5,7 @@
 //! Nothing that came from outside (names of devices, processes, namespaces) reaches a terminal
 //! unescaped.
 
+pub mod cures;
 pub mod drops;
 pub mod format;
 pub mod queues;

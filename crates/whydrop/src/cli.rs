@@ -14,12 +14,20 @@ Exit status:
   1  ran, at least one fault found (or a reproduction of the lab came out wrong)
   2  could not run; standard error says why";
 
+const FIX_EXIT_CODES: &str = "\
+Exit status:
+  0  no fault, or the fault is cured, or the change was in force already
+  1  faults; what was proposed was not made, or was made and is not proven to cure
+  2  could not run, or refused; standard error says why, and nothing was changed
+  3  the change had no effect or made it worse, and was taken back";
+
 const EXAMPLES: &str = "\
 Examples:
   whydrop                            diagnose this host for ten seconds
   whydrop --duration 60 --netns web  one minute, only the namespace `web`
   whydrop record -o now.whydrop      keep the evidence
   whydrop diagnose now.whydrop       the same report again, anywhere
+  whydrop fix                        one change for each fault, and why; changes nothing
   whydrop watch --stack              every kind of drop as it happens, with kernel stacks";
 
 /// Why does this Linux host drop packets, and what makes it stop?
@@ -40,6 +48,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Name the causes of packet loss, with proof and cure (the default)
     Diagnose(Diagnose),
+    /// Propose one change for each fault; with --apply make one, prove it or take it back
+    Fix(Box<Fix>),
+    /// List the changes that whydrop made to this host
+    Changes(Changes),
+    /// Take a change back: the newest, one by its number, or all
+    Undo(Undo),
     /// Show drops as they happen, or count them
     Watch(Watch),
     /// Show receive queues: how full they are and were, what they lost, what bounds them
@@ -99,6 +113,105 @@ pub(crate) struct Diagnose {
 
     #[command(flatten)]
     pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = FIX_EXIT_CODES)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+pub(crate) struct Fix {
+    /// A recorded evidence file of this host and boot; without it, this host is observed
+    #[arg(value_name = "FILE", conflicts_with_all = ["duration", "netns"])]
+    pub(crate) file: Option<PathBuf>,
+
+    /// How long to observe, in seconds
+    #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    /// Make the first change that the other options allow, one only, and watch what comes of it
+    #[arg(long)]
+    pub(crate) apply: bool,
+
+    /// Show exactly what would be written, and write nothing
+    #[arg(long, conflicts_with = "apply")]
+    pub(crate) dry_run: bool,
+
+    /// How long to watch after the change, in seconds; Ctrl-C ends it early
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) verify: Duration,
+
+    /// Keep a change that has no effect or makes it worse
+    #[arg(long, requires = "apply")]
+    pub(crate) keep: bool,
+
+    /// Make a change that helped survive a reboot
+    #[arg(long, requires = "apply")]
+    pub(crate) persist: bool,
+
+    /// Allow changes to sockets of running programs, without restarting them
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// Allow changes that open the host to packets it refuses by its settings
+    #[arg(long)]
+    pub(crate) allow_weaker_security: bool,
+
+    /// Only faults of this cause
+    #[arg(long, value_name = "CAUSE")]
+    pub(crate) cause: Option<String>,
+
+    /// Take settings from this file: TOML, thresholds in the table `[thresholds]`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
+
+    /// The system whose /etc keeps changes; for tests
+    #[arg(long, value_name = "FOLDER", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) journal: JournalPlace,
+
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+}
+
+/// Where the journal is.
+#[derive(Debug, Args)]
+pub(crate) struct JournalPlace {
+    /// Folder of the journal of changes
+    #[arg(long, value_name = "FOLDER", default_value = whydrop_cure::DEFAULT_JOURNAL)]
+    pub(crate) journal: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Plain,
+
+    #[command(flatten)]
+    pub(crate) journal: JournalPlace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undo {
+    /// Number of the change, as `whydrop changes` shows it (default: the newest in force)
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<u64>,
+
+    /// All changes, the newest first
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) all: bool,
+
+    /// Restore also what somebody else has changed since
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) journal: JournalPlace,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,15 @@
 //! One file per command, and the way from the command line to them.
 
+mod changes;
 mod diagnose;
 mod explain;
+mod fix;
 mod kernel;
 mod lab;
 mod reasons;
 mod record;
 mod sockets;
+mod undo;
 mod watch;
 
 use std::process::ExitCode;
@@ -19,6 +22,9 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         None => diagnose::run(&arguments.diagnose),
         Some(Command::Diagnose(options)) => diagnose::run(&options),
+        Some(Command::Fix(options)) => fix::run(&options),
+        Some(Command::Changes(options)) => changes::run(&options),
+        Some(Command::Undo(options)) => undo::run(&options),
         Some(Command::Watch(options)) => watch::run(&options),
         Some(Command::Record(options)) => record::run(&options),
         Some(Command::Sockets(options)) => sockets::run(&options),

@@ -15,6 +15,11 @@ pub(crate) fn could_not_run() -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Made a change and took it back.
+pub(crate) fn taken_back() -> ExitCode {
+    ExitCode::from(3)
+}
+
 /// Answers a command line that asks for help or the version, or says in one line what is wrong with
 /// it.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {

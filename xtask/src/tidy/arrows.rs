@@ -1,4 +1,5 @@
-//! Which crate may see which: `model <- {probe, collect, diagnose, show, lab} <- whydrop`.
+//! Which crate may see which: `model <- {probe, collect, diagnose, show, lab} <- whydrop`, and
+//! `collect <- cure <- whydrop`.
 
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("whydrop-show", &["whydrop-model"]),
     ("whydrop-lab", &["whydrop-model"]),
     ("whydrop-filter", &[]),
+    // Whoever changes a host enters its namespaces as those do who read it.
+    ("whydrop-cure", &["whydrop-model", "whydrop-collect"]),
     (
         "whydrop",
         &[
@@ -23,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "whydrop-show",
             "whydrop-lab",
             "whydrop-filter",
+            "whydrop-cure",
         ],
     ),
     // The benchmark loads the tracer itself, beside an empty program; the documents tell what the

@@ -178,7 +178,7 @@ fn finding(
 }
 
 /// Writes items under one label, each wrapped.
-fn labelled(
+pub(crate) fn labelled(
     label: &str,
     items: impl IntoIterator<Item = String>,
     width: usize,
@@ -194,7 +194,7 @@ fn labelled(
     Ok(())
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     // Names of devices, namespaces and settings stay whole: no breaks at hyphens.
     let options = textwrap::Options::new(width.max(30))
         .word_splitter(textwrap::WordSplitter::NoHyphenation)
@@ -202,7 +202,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
-fn place(site: &Site) -> String {
+pub(crate) fn place(site: &Site) -> String {
     let mut parts = Vec::new();
     match &site.netns {
         Some(netns) => parts.push(match (&netns.name, netns.inode) {
@@ -224,7 +224,7 @@ fn place(site: &Site) -> String {
     parts.join(", ")
 }
 
-fn proof(item: &EvidenceItem) -> String {
+pub(crate) fn proof(item: &EvidenceItem) -> String {
     let name = Safe(&item.name);
     match (&item.value, item.kind) {
         (EvidenceValue::Number(number), EvidenceKind::Counter) => format!("{name} {number:+}"),
@@ -293,7 +293,7 @@ fn not_checked(report: &Report, width: usize, out: &mut dyn Write) -> io::Result
 }
 
 /// A number with its noun.
-fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
