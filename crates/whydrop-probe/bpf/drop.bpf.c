@@ -15,6 +15,7 @@
  * space reports as lost. Before 6.1 a drop in an interrupt that hits the moment
  * of counting another one can cost one count.
  */
+#include "filter.h"
 #include "kernel.h"
 #include "read.h"
 #include "show.h"
@@ -25,6 +26,7 @@
 const volatile __u8 has_reason = 0;    /* the tracepoint has a third argument */
 const volatile __u8 has_rx_sk = 0;     /* and a fourth */
 const volatile __u8 stacks = 1;	       /* exemplars carry the kernel stack */
+const volatile __u32 more = 0;	       /* bytes beyond PACKET_BYTES, multiple of 8 */
 const volatile __u32 wakeup_bytes = 0; /* wake the reader when so much waits */
 
 struct {
@@ -49,10 +51,10 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	struct net_device *dev = GET(0, skb, dev);
 	struct sock *sk = rx_sk;
 	struct exemplar *to;
+	__u64 fixed = stacks ? sizeof(*to) : __builtin_offsetof(struct exemplar, stack);
 	__u64 wakeup = BPF_RB_NO_WAKEUP;
 
-	to = bpf_ringbuf_reserve(
-		&exemplars, stacks ? sizeof(*to) : __builtin_offsetof(struct exemplar, stack), 0);
+	to = bpf_ringbuf_reserve(&exemplars, fixed + more, 0);
 	if (!to) {
 		count(COUNTER_RING_FULL);
 		return 0;
@@ -61,6 +63,8 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	to->key = *key;
 	to->time_ns = bpf_ktime_get_ns();
 	to->len = GET(0, skb, len);
+	to->more_bytes = 0;
+	to->reserved = 0;
 	to->socket_inode = 0;
 	to->socket_family = 0;
 	to->socket_port = 0;
@@ -68,6 +72,7 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	to->socket_kind = SOCKET_NONE;
 	to->packet_bytes = 0;
 	to->mac_bytes = 0;
+	to->vlan = 0;
 	to->device[0] = 0;
 	to->stack_bytes = 0;
 	if (dev_netns(dev, 0))
@@ -77,6 +82,8 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	if (sk && kernel_address(sk))
 		show_socket(to, sk);
 	show_packet(to, skb);
+	if (more)
+		show_more(to, (__u8 *)to + fixed, more, skb);
 	if (stacks) {
 		long bytes = bpf_get_stack(ctx, to->stack, sizeof(to->stack), 0);
 
@@ -148,6 +155,8 @@ static __always_inline int drop(void *ctx, struct sk_buff *skb, __u64 location, 
 	struct slot wanted;
 	__u64 marks = 0;
 
+	if (filtered && !wanted_packet(skb, l3, typed))
+		return 0;
 	if (likely(netns)) {
 		ifindex = GET(typed, dev, ifindex);
 	} else {

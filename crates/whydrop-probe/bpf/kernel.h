@@ -151,6 +151,7 @@ struct sk_buff {
 	__u16 mac_header;
 	__u32 tail;
 	unsigned char *head;
+	unsigned char *data;
 };
 
 /* Its device is NULL for the per-CPU backlog, and a dummy for some drivers. */

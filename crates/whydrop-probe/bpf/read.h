@@ -101,6 +101,39 @@ static __always_inline __u64 inode_of_socket(struct sock *sk, __u8 state)
 	return inode ? GET(0, inode, i_ino) : 0;
 }
 
+/* Where a packet's headers are, as offsets from skb->head. */
+struct headers {
+	__u32 network; /* not below tail if there is none */
+	__u32 tail;    /* end of the linear part */
+	__u32 mac;     /* MAC_HEADER_UNSET if there is none, or no room for one */
+};
+
+static __always_inline struct headers headers_of(struct sk_buff *skb, const int typed)
+{
+	struct headers at = {
+		.network = GET(typed, skb, network_header),
+		.tail = GET(typed, skb, tail),
+		.mac = GET(typed, skb, mac_header),
+	};
+
+	/* Devices without a link layer begin both headers at the same place. */
+	if (at.mac + ETH_HLEN > at.tail ||
+	    (at.network && at.mac + ETH_HLEN > at.network && at.mac <= at.network))
+		at.mac = MAC_HEADER_UNSET;
+	/* Dropped before the kernel had looked for it: behind the Ethernet header. */
+	if (!at.network)
+		at.network = at.mac == MAC_HEADER_UNSET ? at.tail : at.mac + ETH_HLEN;
+	return at;
+}
+
+/* Length from the network header on, whatever has been pulled off in front of the data. */
+static __always_inline __u32 length_of(struct sk_buff *skb, __u32 network, const int typed)
+{
+	__u32 data = (__u64)GET(typed, skb, data) - (__u64)GET(typed, skb, head);
+
+	return GET(typed, skb, len) + data - network;
+}
+
 /* What the key needs of a packet with the usual header, TCP flags included. */
 #define IPV4_BYTES 40
 #define IPV6_BYTES 56

@@ -30,24 +30,39 @@ static __noinline int show_socket(struct exemplar *to, struct sock *sk)
 static __always_inline void show_packet(struct exemplar *to, struct sk_buff *skb)
 {
 	unsigned char *head = GET(0, skb, head);
-	__u32 tail = GET(0, skb, tail);
-	__u32 network = GET(0, skb, network_header);
-	__u32 mac = GET(0, skb, mac_header);
+	struct headers at = headers_of(skb, 0);
 
-	if (network && network < tail) {
-		__u32 bytes = tail - network;
+	to->packet_len = length_of(skb, at.network, 0);
+	if (at.network < at.tail) {
+		__u32 bytes = at.tail - at.network;
 
 		if (bytes > PACKET_BYTES)
 			bytes = PACKET_BYTES;
-		if (!bpf_probe_read_kernel(to->packet, bytes, head + network))
+		if (!bpf_probe_read_kernel(to->packet, bytes, head + at.network))
 			to->packet_bytes = bytes;
 	}
 	if (GET(0, skb, vlan_proto))
 		to->vlan = GET(0, skb, vlan_tci) & VLAN_ID;
-	/* Devices without a link layer begin both headers at the same place. */
-	if (mac != MAC_HEADER_UNSET && (mac + ETH_HLEN <= network || mac > network) &&
-	    mac + ETH_HLEN <= tail && !bpf_probe_read_kernel(to->mac, ETH_HLEN, head + mac))
+	if (at.mac != MAC_HEADER_UNSET && !bpf_probe_read_kernel(to->mac, ETH_HLEN, head + at.mac))
 		to->mac_bytes = ETH_HLEN;
+}
+
+/*
+ * What follows those headers, behind the record: `to` has room for `most` bytes,
+ * which the verifier must see to be a constant.
+ */
+static __always_inline void show_more(struct exemplar *record, __u8 *to, __u32 most,
+				      struct sk_buff *skb)
+{
+	struct headers at = headers_of(skb, 0);
+	__u32 from = at.network + PACKET_BYTES, bytes = at.tail - from;
+
+	if (from >= at.tail)
+		return;
+	if (bytes > most)
+		bytes = most;
+	if (!bpf_probe_read_kernel(to, bytes, GET(0, skb, head) + from))
+		record->more_bytes = bytes;
 }
 
 #endif

@@ -108,6 +108,8 @@ _Static_assert(sizeof(struct bucket) == 448, "bucket");
 
 #define PACKET_BYTES 96
 #define STACK_FRAMES 32
+/* Most that may follow the bytes in packet. */
+#define MORE_BYTES 8192
 
 /* One drop in detail. Bytes beyond the lengths given are stale. */
 struct exemplar {
@@ -115,7 +117,10 @@ struct exemplar {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u64 socket_inode;
 	__u32 len;
+	__u32 packet_len;  /* from the network header on */
 	__u32 stack_bytes;
+	__u16 more_bytes;  /* valid in more */
+	__u16 reserved;
 	__u16 socket_family;
 	__u16 socket_port;
 	__u8 socket_state;
@@ -127,8 +132,9 @@ struct exemplar {
 	__u16 vlan; /* id of its tag; 0 if it has none */
 	__u8 packet[PACKET_BYTES]; /* from the network header on */
 	__u64 stack[STACK_FRAMES]; /* innermost first; absent without stacks */
+	/* Then what follows the bytes in packet, if more was asked for. */
 };
-_Static_assert(sizeof(struct exemplar) == 440, "exemplar");
+_Static_assert(sizeof(struct exemplar) == 448, "exemplar");
 
 /* What the addresses of a shown event are. */
 #define ENDS_NONE 0

@@ -15,7 +15,8 @@ use whydrop_model::Attach;
 use crate::Error;
 use crate::error::{permission_denied, refusal};
 use crate::events::{self, LoadedEvents};
-use crate::wire::{BUCKET_BYTES, REMAINDERS, TOTAL_BYTES};
+use crate::patch;
+use crate::wire::{BUCKET_BYTES, MORE_BYTES, PACKET_BYTES, REMAINDERS, TOTAL_BYTES};
 
 /// Where the running kernel shows its type information.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -27,9 +28,9 @@ pub(crate) const TRACEPOINT: (&str, &str) = ("skb", "kfree_skb");
 pub(crate) const KINDS: [(Attach, &str); 3] =
     [(Attach::TpBtf, "drop_btf"), (Attach::RawTp, "drop_raw"), (Attach::Tp, "drop_tp")];
 
-static OBJECT: &[u8] = include_bytes_aligned!("../bpf/drop.bpf.o");
+pub(crate) static OBJECT: &[u8] = include_bytes_aligned!("../bpf/drop.bpf.o");
 
-/// Size of the ring of exemplars, as in `drop.bpf.c`.
+/// Size of the ring of exemplars unless another is asked for, as in `drop.bpf.c`.
 const RING_BYTES: usize = 1 << 20;
 /// What all maps together may take in the kernel.
 const KERNEL_BYTES: usize = 16 << 20;
@@ -55,6 +56,14 @@ pub struct Options {
     /// default: the tracepoint fires for every poll, which under a flood is every packet, and even a
     /// program that only looks costs the traffic one to two percent.
     pub polls: bool,
+    /// Bytes of each packet shown, from its network header on; at least 96 are, at most 8288, and
+    /// only what is in its linear part. More bytes fill the ring sooner.
+    pub packet_bytes: u32,
+    /// Bytes of the ring of exemplars: a power of two, a page at least.
+    pub ring_bytes: u32,
+    /// A packet filter: drops that it does not accept are neither counted nor shown. eBPF as
+    /// `whydrop-filter` makes it; see `bpf/filter.h` for what it is given. `None` counts every drop.
+    pub filter: Option<Box<[u64]>>,
 }
 
 impl Default for Options {
@@ -66,6 +75,9 @@ impl Default for Options {
             only: None,
             buckets: None,
             polls: false,
+            packet_bytes: PACKET_BYTES,
+            ring_bytes: RING_BYTES as u32,
+            filter: None,
         }
     }
 }
@@ -129,12 +141,16 @@ fn empty_loader<'a>() -> EbpfLoader<'a> {
 /// What the tracer's object is told before it is loaded.
 struct Globals {
     arguments: Option<u8>,
+    object: Cow<'static, [u8]>,
+    filtered: u8,
     has_reason: u8,
     has_rx_sk: u8,
     stacks: u8,
     rate: u32,
     bucket_mask: u32,
     wakeup_bytes: u32,
+    more: u32,
+    ring_bytes: u32,
 }
 
 impl Globals {
@@ -143,14 +159,22 @@ impl Globals {
         let at_least = |count: u8| u8::from(arguments.is_some_and(|arguments| arguments >= count));
         let cpus = cpus()?;
         let buckets = options.buckets.map_or_else(|| buckets(cpus), u32::next_power_of_two);
+        let object = match &options.filter {
+            Some(filter) => patch::with_filter(OBJECT, filter)?.into(),
+            None => OBJECT.into(),
+        };
         Ok(Self {
             arguments,
+            object,
+            filtered: options.filter.is_some().into(),
             has_reason: at_least(3),
             has_rx_sk: at_least(4),
             stacks: options.stacks.into(),
             rate: options.rate,
             bucket_mask: buckets - 1,
-            wakeup_bytes: (RING_BYTES / 4) as u32,
+            wakeup_bytes: options.ring_bytes / 4,
+            more: more(options.packet_bytes),
+            ring_bytes: options.ring_bytes,
         })
     }
 
@@ -158,14 +182,22 @@ impl Globals {
         loader
             .override_global("has_reason", &self.has_reason, true)
             .override_global("has_rx_sk", &self.has_rx_sk, true)
+            .override_global("filtered", &self.filtered, true)
             .override_global("stacks", &self.stacks, true)
             .override_global("rate", &self.rate, true)
             .override_global("bucket_mask", &self.bucket_mask, true)
+            .override_global("more", &self.more, true)
             .override_global("wakeup_bytes", &self.wakeup_bytes, true)
+            .map_max_entries("exemplars", self.ring_bytes)
             .map_max_entries("totals", self.bucket_mask + 1)
-            .load(OBJECT)
+            .load(&self.object)
             .map_err(|error| Error::loading(&error))
     }
+}
+
+/// Bytes of a packet beyond those that every exemplar has room for, as the program wants them.
+fn more(packet_bytes: u32) -> u32 {
+    packet_bytes.saturating_sub(PACKET_BYTES).next_multiple_of(8).min(MORE_BYTES)
 }
 
 /// CPUs that per-CPU maps have elements for.

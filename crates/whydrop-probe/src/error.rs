@@ -68,6 +68,16 @@ pub enum Error {
         /// What the loader said.
         why: String,
     },
+    /// The filter is longer than the room that the program has for it.
+    #[error(
+        "the filter takes {instructions} instructions and there is room for {most}; make it shorter"
+    )]
+    FilterTooLong {
+        /// What it takes.
+        instructions: usize,
+        /// What there is.
+        most: usize,
+    },
     /// A map or file of the running tracer could not be read or written.
     #[error("cannot read {what}: {source}")]
     Read {

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod kernel;
 mod packet;
+mod patch;
 mod reader;
 mod reasons;
 mod resolve;

@@ -12,13 +12,15 @@ use crate::wire::RawDrop;
 /// The reading end of the ring of exemplars.
 pub struct Reader {
     ring: RingBuf<MapData>,
+    stacks: bool,
 }
 
 impl Reader {
-    pub(crate) fn new(map: Map) -> Result<Self, Error> {
+    /// `stacks` says whether the records carry stacks.
+    pub(crate) fn new(map: Map, stacks: bool) -> Result<Self, Error> {
         let ring =
             RingBuf::try_from(map).map_err(|error| Error::map("the ring of exemplars", error))?;
-        Ok(Self { ring })
+        Ok(Self { ring, stacks })
     }
 
     /// Waits until a good part of the ring is filled, or for the timeout, then takes all there is;
@@ -45,7 +47,7 @@ impl Reader {
         }
         let mut taken = 0;
         while let Some(record) = self.ring.next() {
-            if let Some(drop) = RawDrop::read(&record) {
+            if let Some(drop) = RawDrop::read(&record, self.stacks) {
                 taken += 1;
                 take(drop);
             }

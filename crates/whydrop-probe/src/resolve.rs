@@ -215,6 +215,8 @@ mod tests {
             len: 60,
             device: Some("veth0".into()),
             mac: None,
+            packet_len: 60,
+            packet: Box::default(),
             vlan: None,
             vni: None,
             flow: None,

@@ -83,7 +83,7 @@ impl Tracer {
         let program = program_fd(&ebpf, program)?;
         let missing = |name: &str| Error::Object { why: format!("it has no map `{name}`") };
         let ring = ebpf.take_map("exemplars").ok_or_else(|| missing("exemplars"))?;
-        let reader = Some(Reader::new(ring)?);
+        let reader = Some(Reader::new(ring, options.stacks)?);
         let enabled = ebpf.take_map(".bss").ok_or_else(|| missing(".bss"))?;
         let enabled = Array::try_from(enabled).map_err(|error| Error::map("the switch", error))?;
         Ok(Self {

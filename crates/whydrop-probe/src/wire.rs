@@ -34,6 +34,11 @@ const MARK_EMPTY: u8 = 0x04;
 const MARK_RX_SK: u8 = 0x08;
 const MARK_L4: u8 = 0x10;
 
+/// Bytes of the packet that every exemplar has room for.
+pub(crate) const PACKET_BYTES: u32 = 96;
+/// Most that may follow them.
+pub(crate) const MORE_BYTES: u32 = 8192;
+
 const SOCKET_NONE: u8 = 0;
 const SOCKET_RECEIVER: u8 = 2;
 
@@ -42,18 +47,21 @@ mod exemplar {
     pub(super) const TIME: usize = 24;
     pub(super) const SOCKET_INODE: usize = 32;
     pub(super) const LEN: usize = 40;
-    pub(super) const STACK_BYTES: usize = 44;
-    pub(super) const SOCKET_FAMILY: usize = 48;
-    pub(super) const SOCKET_PORT: usize = 50;
-    pub(super) const SOCKET_STATE: usize = 52;
-    pub(super) const SOCKET_KIND: usize = 53;
-    pub(super) const PACKET_BYTES: usize = 54;
-    pub(super) const MAC_BYTES: usize = 55;
-    pub(super) const DEVICE: usize = 56;
-    pub(super) const MAC: usize = 72;
-    pub(super) const VLAN: usize = 86;
-    pub(super) const PACKET: usize = 88;
-    pub(super) const STACK: usize = 184;
+    pub(super) const PACKET_LEN: usize = 44;
+    pub(super) const STACK_BYTES: usize = 48;
+    pub(super) const MORE_BYTES: usize = 52;
+    pub(super) const SOCKET_FAMILY: usize = 56;
+    pub(super) const SOCKET_PORT: usize = 58;
+    pub(super) const SOCKET_STATE: usize = 60;
+    pub(super) const SOCKET_KIND: usize = 61;
+    pub(super) const PACKET_BYTES: usize = 62;
+    pub(super) const MAC_BYTES: usize = 63;
+    pub(super) const DEVICE: usize = 64;
+    pub(super) const MAC: usize = 80;
+    pub(super) const VLAN: usize = 94;
+    pub(super) const PACKET: usize = 96;
+    pub(super) const STACK: usize = 192;
+    pub(super) const END: usize = 448;
 }
 
 /// What drops are counted by. Numbers are those of the running kernel.
@@ -151,6 +159,11 @@ pub struct RawDrop {
     pub device: Option<Box<str>>,
     /// Link-layer header; `None` if the packet had none (yet).
     pub mac: Option<[u8; 14]>,
+    /// Length from the network header on, data outside the linear part included.
+    pub packet_len: u32,
+    /// The first bytes from the network header on, as many as were asked for and are in the linear
+    /// part.
+    pub packet: Box<[u8]>,
     /// VLAN id of its tag; `None` if it has none (any more).
     pub vlan: Option<u16>,
     /// Network identifier, if the packet looks like VXLAN from its network header on.
@@ -164,12 +177,16 @@ pub struct RawDrop {
 }
 
 impl RawDrop {
-    /// Copies a record out of the ring; `None` if it is too short to be one.
-    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+    /// Copies a record out of the ring; `None` if it is too short to be one. `stacks` says whether
+    /// records have room for a stack.
+    pub(crate) fn read(record: &[u8], stacks: bool) -> Option<Self> {
         let fixed: &[u8; exemplar::STACK] = record.first_chunk()?;
         let key = Key::read(fixed.first_chunk()?);
         let packet_bytes = usize::from(fixed[exemplar::PACKET_BYTES]);
         let packet = fixed[exemplar::PACKET..].get(..packet_bytes)?;
+        let more_bytes = usize::from(u16_at(fixed, exemplar::MORE_BYTES));
+        let behind = if stacks { exemplar::END } else { exemplar::STACK };
+        let more = record.get(behind..)?.get(..more_bytes)?;
         let stack_bytes = u32_at(fixed, exemplar::STACK_BYTES) as usize;
         let (stack, _) = record[exemplar::STACK..].get(..stack_bytes)?.as_chunks();
         Some(Self {
@@ -180,6 +197,8 @@ impl RawDrop {
             mac: (fixed[exemplar::MAC_BYTES] == 14)
                 .then(|| fixed[exemplar::MAC..].first_chunk().copied())
                 .flatten(),
+            packet_len: u32_at(fixed, exemplar::PACKET_LEN),
+            packet: [packet, more].concat().into(),
             vlan: Some(u16_at(fixed, exemplar::VLAN)).filter(|&id| id != 0),
             vni: packet::vni(key.l3, packet),
             flow: packet::flow(key.l3, packet),
@@ -275,13 +294,16 @@ mod tests {
         expect("bucket", BUCKET_BYTES, &[("slot", 0, BUCKET_SLOTS * SLOT_BYTES)]);
         expect(
             "exemplar",
-            440,
+            exemplar::END,
             &[
                 ("key", 0, KEY_BYTES),
                 ("time_ns", exemplar::TIME, 8),
                 ("socket_inode", exemplar::SOCKET_INODE, 8),
                 ("len", exemplar::LEN, 4),
+                ("packet_len", exemplar::PACKET_LEN, 4),
                 ("stack_bytes", exemplar::STACK_BYTES, 4),
+                ("more_bytes", exemplar::MORE_BYTES, 2),
+                ("reserved", exemplar::MORE_BYTES + 2, 2),
                 ("socket_family", exemplar::SOCKET_FAMILY, 2),
                 ("socket_port", exemplar::SOCKET_PORT, 2),
                 ("socket_state", exemplar::SOCKET_STATE, 1),
@@ -320,6 +342,8 @@ mod tests {
             ("REMAINDER_PER_SUBSYSTEM", REMAINDER_PER_SUBSYSTEM),
             ("COUNTER_SAMPLED", COUNTER_SAMPLED),
             ("COUNTER_RING_FULL", COUNTER_RING_FULL),
+            ("MORE_BYTES", MORE_BYTES),
+            ("PACKET_BYTES", PACKET_BYTES),
             ("MARK_SYN", MARK_SYN.into()),
             ("MARK_MULTICAST", MARK_MULTICAST.into()),
             ("MARK_EMPTY", MARK_EMPTY.into()),
@@ -343,7 +367,7 @@ mod tests {
     }
 
     fn record() -> Vec<u8> {
-        let mut record = vec![0; 440];
+        let mut record = vec![0; exemplar::END];
         record[..8].copy_from_slice(&0xffff_ffff_8100_0000_u64.to_ne_bytes());
         record[20..22].copy_from_slice(&0x0800_u16.to_ne_bytes());
         record[22] = 17;
@@ -358,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_record_is_copied_out() {
-        let drop = RawDrop::read(&record()).unwrap();
+        let drop = RawDrop::read(&record(), true).unwrap();
         assert_eq!(drop.key.l4, Some(17));
         assert!(drop.key.marks.rx_sk && !drop.key.marks.syn);
         assert_eq!(drop.device.as_deref(), Some("eth0"));
@@ -371,15 +395,32 @@ mod tests {
     fn lengths_in_a_record_are_not_believed() {
         let mut record = record();
         for length in 0..exemplar::STACK {
-            assert_eq!(RawDrop::read(&record[..length]), None);
+            assert_eq!(RawDrop::read(&record[..length], true), None);
         }
         // A record without room for the stack it claims.
-        assert_eq!(RawDrop::read(&record[..exemplar::STACK]), None);
+        assert_eq!(RawDrop::read(&record[..exemplar::STACK], true), None);
         record[exemplar::STACK_BYTES + 3] = 0xff;
-        assert_eq!(RawDrop::read(&record), None);
+        assert_eq!(RawDrop::read(&record, true), None);
         record[exemplar::STACK_BYTES + 3] = 0;
         record[exemplar::PACKET_BYTES] = 97;
-        assert_eq!(RawDrop::read(&record), None);
+        assert_eq!(RawDrop::read(&record, true), None);
+        record[exemplar::PACKET_BYTES] = 96;
+        record[exemplar::MORE_BYTES] = 1;
+        assert_eq!(RawDrop::read(&record, true), None);
+    }
+
+    #[test]
+    fn the_bytes_of_a_packet_go_on_behind_the_stack() {
+        let mut record = record();
+        record[exemplar::PACKET_BYTES] = 96;
+        record[exemplar::PACKET + 95] = 1;
+        record[exemplar::MORE_BYTES] = 2;
+        record.extend([2, 3, 4]);
+        let packet = RawDrop::read(&record, true).unwrap().packet;
+        assert_eq!((packet.len(), &packet[95..]), (98, &[1, 2, 3][..]));
+        record[exemplar::STACK_BYTES] = 0;
+        record.drain(exemplar::STACK..exemplar::END);
+        assert_eq!(RawDrop::read(&record, false).unwrap().packet, packet);
     }
 
     #[test]

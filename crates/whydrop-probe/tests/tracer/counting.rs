@@ -198,3 +198,47 @@ fn marks_and_ipv6() {
     let flow = six.and_then(|exemplar| exemplar.flow.as_ref()).expect("an IPv6 exemplar");
     assert_eq!(flow.destination.to_string(), "[fd99::77]:9");
 }
+
+/// `r0 = ethertype == value`, as `bpf/filter.h` wants it.
+fn only_ethertype(value: u64) -> Box<[u64]> {
+    [0xb7, 0x55 | 4 << 8 | 1 << 16 | value << 32, 0xb7 | 1 << 32].into()
+}
+
+fn a_filter_counts_only_what_it_accepts(only: Attach) {
+    const SENT: u64 = 100;
+    let pair = Pair::new();
+    let inode = pair.inode(B);
+    for (ethertype, expected) in [(0x0800, SENT), (0x86dd, 0)] {
+        let filter = Some(only_ethertype(ethertype));
+        let options = Options { only: Some(only), filter, ..Options::default() };
+        // What is not counted cannot be waited for; all of it is dropped while it is sent.
+        let evidence = trace(
+            &options,
+            || pair.send(&format!("{NOBODY}:9"), SENT),
+            |counts| packets(counts, |key| u64::from(key.netns) == inode) >= expected,
+        );
+        let found = totals(&evidence, "OTHERHOST", inode);
+        let counted: u64 = found.iter().map(|total| total.packets).sum();
+        assert_eq!(counted, expected, "{ethertype:#x}");
+    }
+}
+
+#[test]
+fn tp_btf_filters() {
+    let Some(_turn) = turn() else { return };
+    a_filter_counts_only_what_it_accepts(Attach::TpBtf);
+}
+
+#[test]
+fn raw_tp_filters() {
+    let Some(_turn) = turn() else { return };
+    a_filter_counts_only_what_it_accepts(Attach::RawTp);
+}
+
+#[test]
+fn tp_filters() {
+    let Some(_turn) = turn() else { return };
+    if !passed_elsewhere("counting::tp_filters", MOUNT_TRACEFS) {
+        a_filter_counts_only_what_it_accepts(Attach::Tp);
+    }
+}
