@@ -218,6 +218,18 @@ impl<'e> Case<'e> {
         });
     }
 
+    /// What has been found so far.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// What has been booked so far.
+    #[must_use]
+    pub fn entries(&self) -> &[LedgerEntry] {
+        &self.entries
+    }
+
     /// The books, closed.
     pub(crate) fn close(self) -> (Vec<Finding>, Vec<LedgerEntry>) {
         (self.findings, self.entries)

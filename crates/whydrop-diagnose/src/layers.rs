@@ -39,7 +39,7 @@ fn verdict(
 }
 
 /// What watched a layer; `None` if nothing did.
-fn watched(layer: &str, evidence: &Evidence) -> Option<String> {
+pub(crate) fn watched(layer: &str, evidence: &Evidence) -> Option<String> {
     let counted = match layer {
         "nic" => {
             let devices: usize = evidence.namespaces.iter().map(|one| one.links.len()).sum();

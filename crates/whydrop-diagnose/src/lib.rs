@@ -22,6 +22,7 @@ mod queues;
 pub mod reasons;
 mod receive;
 mod remainder;
+mod retransmits;
 pub mod rule;
 pub mod rules;
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
 mod tcp_out_of_window;
+mod tcp_path_loss;
 mod tcp_port_closed;
 mod tcp_routine_discard;
 mod tcp_stray_segment;
@@ -63,6 +64,8 @@ mod xfrm_no_state;
 mod xfrm_policy_block;
 
 use crate::rule::Rule;
+
+pub(crate) use tcp_routine_discard::is_routine;
 
 /// All rules.
 pub const RULES: &[&dyn Rule] = &[
@@ -123,6 +126,8 @@ pub const RULES: &[&dyn Rule] = &[
     &tunnel_ecn_conflict::TunnelEcnConflict,
     &invalid_source_mac::InvalidSourceMac,
     &ifb_without_redirect::IfbWithoutRedirect,
+    // What all the others found is what local losses explain.
+    &tcp_path_loss::TcpPathLoss,
 ];
 
 #[cfg(test)]

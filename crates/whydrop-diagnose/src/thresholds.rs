@@ -100,6 +100,14 @@ thresholds! {
     /// them, and below which it may be a scan. A client is refused and tries again, a scanner tries
     /// once or twice.
     bound_elsewhere = 5.0, 1.0 ..= 1e6;
+    /// Share of the segments sent, or of the connections begun, that were sent again from which on
+    /// TCP suffers from it; healthy paths stay far below.
+    retransmit_share = 0.01, 0.0001 ..= 1.0;
+    /// Segments sent again below which nothing is said: any network loses one now and then.
+    retransmits = 3.0, 1.0 ..= 1_000_000.0;
+    /// Share of the segments sent again that the peer had already, from which on the path loses
+    /// nothing and the retransmissions themselves are the trouble.
+    spurious = 0.8, 0.1 ..= 1.0;
 }
 
 impl Thresholds {

@@ -122,9 +122,7 @@ impl Runner {
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let before: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
-        let namespaces: Vec<_> = stages.iter().map(Stage::namespaces).collect::<Result<_, _>>()?;
-        let names = namespaces.iter().flat_map(BTreeMap::values);
-        let names = names.filter_map(|netns| netns.name.as_deref());
+        let names = stages.iter().flat_map(Stage::observed);
         let ready = tags.first().map(Tag::ready_file).unwrap_or_default();
         let diagnosis = Diagnosis::start(&self.program, names, ready, &self.stop)?;
         spent.watch = lap();

@@ -49,6 +49,9 @@ pub(crate) struct Scenario {
     /// What the machine must have beyond namespaces, veth and the programs that the lines run.
     #[serde(default)]
     pub(crate) needs: Vec<Need>,
+    /// Roles that the diagnosis is not told to look at: another host, as far as it can know.
+    #[serde(default)]
+    pub(crate) unobserved: Vec<String>,
     /// Set before anything else.
     #[serde(default)]
     pub(crate) sysctl: Sysctls,
@@ -301,14 +304,13 @@ impl Scenario {
         roles.flat_map(|role| ["Tcp.InSegs", "Ip.InReceives"].map(|it| counter(role, it))).collect()
     }
 
-    /// The verdict that follows from the classes of what is expected.
+    /// The verdict that follows from the classes of what is expected, and from whether packets are.
     pub(crate) fn verdict(&self) -> Verdict {
-        let lost = |class| matches!(class, Class::Fault | Class::Policy | Class::Peer);
-        if self.expect.iter().any(|expectation| lost(expectation.class)) {
-            Verdict::Loss
-        } else {
-            Verdict::Clean
-        }
+        let lost = |it: &Expectation| {
+            matches!(it.class, Class::Fault | Class::Policy | Class::Peer)
+                && it.packets_from != [Term::Number(0)]
+        };
+        if self.expect.iter().any(lost) { Verdict::Loss } else { Verdict::Clean }
     }
 
     /// The exit status that follows from the classes of what is expected.

@@ -188,6 +188,12 @@ impl<'a> Stage<'a> {
         Ok(last)
     }
 
+    /// Names of the namespaces that the diagnosis is told to look at.
+    pub(crate) fn observed(&self) -> impl Iterator<Item = &str> {
+        let apart = |role: &str| self.scenario.unobserved.iter().any(|it| it == role);
+        self.lan.iter().filter(move |(role, _)| !apart(role)).map(|(_, netns)| netns.name())
+    }
+
     /// What reports call the namespace of each role.
     pub(crate) fn namespaces(&self) -> Result<BTreeMap<&'static str, NetnsRef>, LabError> {
         let named = |(role, netns): (&'static str, &crate::netns::Netns)| {

@@ -4,6 +4,8 @@
 //! TIME_WAIT, retransmissions that were not needed, keep-alives and window probes. All of them are
 //! seen on healthy hosts and none carries data that was not delivered.
 
+use whydrop_model::DropTotal;
+
 use crate::case::Case;
 use crate::rule::Rule;
 use crate::signature::{self, Signature, drops};
@@ -31,6 +33,12 @@ const SIGNATURES: &[Signature] = &[
     Signature { reason: "NOT_SPECIFIED", symbol: "tcp_v4_rcv", when: |total| !total.marks.syn },
     Signature { reason: "NOT_SPECIFIED", symbol: "tcp_v6_rcv", when: |total| !total.marks.syn },
 ];
+
+/// True for what every healthy connection discards: a sign that something came twice, not that
+/// something was lost.
+pub(crate) fn is_routine(total: &DropTotal) -> bool {
+    SIGNATURES.iter().any(|signature| signature.matches(total))
+}
 
 impl Rule for TcpRoutineDiscard {
     fn cause(&self) -> &'static str {

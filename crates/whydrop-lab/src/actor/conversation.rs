@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::crafted::Peers;
-use super::segment::{ACK, FIN, Segment, timestamps};
+use super::segment::{ACK, FIN, Segment, selective, timestamps};
 use crate::part::Tally;
 use crate::part::conversation::{Conversation, Step, Until};
 
@@ -26,6 +26,8 @@ struct Connection {
     next: u32,
     /// The server's clock when it was last heard; `None` without timestamps.
     clock: Option<u32>,
+    /// Something came again.
+    again: bool,
     finished: bool,
     /// What all segments have in common.
     blank: Segment,
@@ -95,6 +97,7 @@ impl Connection {
             heard_from,
             next: heard_from,
             clock: answer.timestamp().filter(|_| timestamps),
+            again: false,
             finished: false,
             blank: Segment {
                 source: answer.destination,
@@ -117,12 +120,15 @@ impl Connection {
         if segment.sequence == self.next {
             self.next = self.next.wrapping_add(segment.length());
             self.finished |= segment.flags & FIN != 0;
+        } else if segment.data > 0 && segment.sequence.wrapping_sub(self.next).cast_signed() < 0 {
+            self.again = true;
         }
     }
 
     fn has(&self, until: Until) -> bool {
         match until {
             Until::Data(bytes) => self.next.wrapping_sub(self.heard_from) >= bytes,
+            Until::Again => self.again,
             Until::Fin => self.finished,
         }
     }
@@ -134,6 +140,10 @@ impl Connection {
         if let Some(clock) = self.clock {
             let own = CLOCK.wrapping_add_signed(step.timestamp);
             options.extend(timestamps(own, clock.wrapping_add_signed(step.echo)));
+        }
+        if step.twice > 0 {
+            let end = self.heard_from.wrapping_add(step.twice.into());
+            options.extend(selective(self.heard_from, end));
         }
         options.extend(&step.options.0);
         Segment {

@@ -50,6 +50,15 @@ pub(super) fn timestamps(value: u32, echo: u32) -> [u8; 10] {
     option
 }
 
+/// The option that acknowledges one block besides (SACK).
+pub(super) fn selective(start: u32, end: u32) -> [u8; 10] {
+    let mut option = [0; 10];
+    option[..2].copy_from_slice(&[5, 10]);
+    option[2..6].copy_from_slice(&start.to_be_bytes());
+    option[6..].copy_from_slice(&end.to_be_bytes());
+    option
+}
+
 impl Segment {
     /// The whole IP packet. Both ends must be of one address family.
     pub(super) fn to_packet(&self) -> Vec<u8> {

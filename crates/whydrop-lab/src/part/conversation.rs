@@ -63,7 +63,10 @@ pub(crate) struct Step {
     /// The clock that is echoed against the one heard last.
     #[serde(default)]
     pub(crate) echo: i32,
-    /// Options besides timestamps.
+    /// Bytes from the first one on that are reported as received twice (DSACK).
+    #[serde(default)]
+    pub(crate) twice: u16,
+    /// Options besides these.
     #[serde(default)]
     pub(crate) options: Hex,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Step {
 pub(crate) enum Until {
     /// So many bytes.
     Data(u32),
+    /// Something that it had sent before.
+    Again,
     /// All that it will ever send.
     Fin,
 }
@@ -92,6 +97,7 @@ impl Step {
             window: None,
             timestamp: 0,
             echo: 0,
+            twice: 0,
             options: Hex::default(),
         }
     }

@@ -39,6 +39,7 @@ impl Scenario {
     fn check_names(&self) -> Result<(), String> {
         let remedy = || self.remedy.iter();
         let set = self.sysctl.keys().chain(self.sysctl_after_listen.keys());
+        let set = set.chain(&self.unobserved);
         for role in set.chain(remedy().flat_map(|remedy| remedy.sysctl.keys())) {
             self.check_role(role)?;
         }
