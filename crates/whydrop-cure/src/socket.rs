@@ -2,6 +2,7 @@
 //! socket, so what is set by it is set for the process as well. Needs what tracing the process needs.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::fstat;
@@ -45,13 +46,13 @@ pub(crate) fn set_receive_buffer(of: &SocketOf, value: &str) -> Result<(), Strin
         .map_err(|error| words(&error.into()))
 }
 
-/// True if the process still has the socket open.
-pub(crate) fn exists(of: &SocketOf) -> bool {
-    descriptor(of).is_some()
+/// True if the process no longer has the socket open, for certain.
+pub(crate) fn is_gone(of: &SocketOf) -> bool {
+    matches!(descriptor(of), Ok(None))
 }
 
 fn borrow(of: &SocketOf) -> Result<OwnedFd, String> {
-    let number = descriptor(of).ok_or_else(|| gone(of))?;
+    let number = descriptor(of)?.ok_or_else(|| gone(of))?;
     let pid = i32::try_from(of.pid).ok().and_then(Pid::from_raw).ok_or_else(|| gone(of))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone(of))?;
     let socket = pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).map_err(refused)?;
@@ -62,18 +63,30 @@ fn borrow(of: &SocketOf) -> Result<OwnedFd, String> {
     }
 }
 
-/// The number by which the process knows the socket.
-fn descriptor(of: &SocketOf) -> Option<i32> {
+/// The number by which the process knows the socket; `None` if it has ended or closed it.
+fn descriptor(of: &SocketOf) -> Result<Option<i32>, String> {
     let wanted = format!("socket:[{}]", of.inode);
-    let entries = fs::read_dir(format!("/proc/{}/fd", of.pid)).ok()?;
-    let mut found = entries.flatten().filter(|entry| {
-        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-    });
-    found.next()?.file_name().to_str()?.parse().ok()
+    let hidden = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let entries = match fs::read_dir(format!("/proc/{}/fd", of.pid)) {
+        Ok(entries) => entries,
+        Err(error) if hidden(&error) => return Err(refused(Errno::ACCESS)),
+        Err(_) => return Ok(None),
+    };
+    for entry in entries.flatten() {
+        match fs::read_link(entry.path()) {
+            Ok(link) if link.as_os_str() == wanted.as_str() => {
+                return Ok(entry.file_name().to_str().and_then(|number| number.parse().ok()));
+            }
+            Err(error) if hidden(&error) => return Err(refused(Errno::ACCESS)),
+            // Another file, or one closed meanwhile.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 fn gone(of: &SocketOf) -> String {
-    format!("{} (pid {}) has closed it, has ended or hides its files", of.comm, of.pid)
+    format!("{} (pid {}) has ended or closed it", of.comm, of.pid)
 }
 
 fn refused(error: Errno) -> String {

@@ -144,7 +144,7 @@ impl Changes {
             return Some(gone.to_string());
         }
         match &write.target {
-            Target::Backlog(of) | Target::ReceiveBuffer(of) if !socket::exists(of) => {
+            Target::Backlog(of) | Target::ReceiveBuffer(of) if socket::is_gone(of) => {
                 Some(format!("{} (pid {}) has ended or closed it", of.comm, of.pid))
             }
             _ => None,
