@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 use crate::debian::{self, Tool};
 
-/// Where the sources and the objects are.
-const FOLDER: &str = "crates/whydrop-probe/bpf";
+/// Where sources and objects are: the tracer, and what the lab attaches to devices.
+const FOLDERS: [&str; 2] = ["crates/whydrop-probe/bpf", "crates/whydrop-lab/bpf"];
 
 const TOOLS: &[Tool] = &[
     Tool { program: "clang-14", package: "clang-14", purpose: "compiling the BPF objects" },
@@ -24,7 +24,7 @@ const TOOLS: &[Tool] = &[
 /// Runs the task.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     match arguments {
-        [] => rebuild(&root.join(FOLDER)),
+        [] => FOLDERS.iter().try_for_each(|folder| rebuild(&root.join(folder))),
         [option] if option == "--check" => check(root),
         [other, ..] => Err(crate::Usage(format!("`bpf` takes only --check, got `{other}`")).into()),
     }
@@ -41,18 +41,22 @@ fn rebuild(folder: &Path) -> Result<()> {
 /// Builds every object anew, elsewhere, and compares it with the one checked in.
 fn check(root: &Path) -> Result<()> {
     need_compiler()?;
-    let folder = root.join(FOLDER);
     let scratch = root.join("target/xtask-bpf");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let sources = sources(&folder)?;
-    for source in &sources {
-        compile(&folder, source, &scratch.join(object_of(source)))?;
+    let (mut problems, mut objects) = (Vec::new(), 0);
+    for folder in FOLDERS {
+        let folder = root.join(folder);
+        let sources = sources(&folder)?;
+        for source in &sources {
+            compile(&folder, source, &scratch.join(object_of(source)))?;
+        }
+        problems.extend(differences(&folder, &scratch, &sources)?);
+        objects += sources.len();
     }
-    let problems = differences(&folder, &scratch, &sources)?;
     if !problems.is_empty() {
         bail!("{}\nrun `cargo xtask bpf` and commit the result", problems.join("\n"));
     }
-    println!("bpf: {} checked in as built from source", count(sources.len(), "object"));
+    println!("bpf: {} checked in as built from source", count(objects, "object"));
     Ok(())
 }
 
@@ -79,21 +83,22 @@ fn compile(folder: &Path, source: &str, object: &Path) -> Result<()> {
     command::run(Command::new("llvm-strip-14").current_dir(folder).arg("-g").arg(object))
 }
 
-/// What differs between the objects in the two folders: one line for each.
+/// What differs between the objects in a folder and those rebuilt: one line for each.
 fn differences(folder: &Path, rebuilt: &Path, sources: &[String]) -> Result<Vec<String>> {
+    let name = folder.display();
     let mut problems = Vec::new();
     for source in sources {
         let object = object_of(source);
         let new = fs::read(rebuilt.join(&object)).with_context(|| format!("rebuilt {object}"))?;
         match fs::read(folder.join(&object)) {
             Ok(old) if old == new => {}
-            Ok(_) => problems.push(format!("{FOLDER}/{object} is not what {source} compiles to")),
-            Err(error) => problems.push(format!("{FOLDER}/{object}: {error}")),
+            Ok(_) => problems.push(format!("{name}/{object} is not what {source} compiles to")),
+            Err(error) => problems.push(format!("{name}/{object}: {error}")),
         }
     }
     for object in ending_in(folder, ".bpf.o")? {
         if !sources.iter().any(|source| object_of(source) == object) {
-            problems.push(format!("{FOLDER}/{object} has no source"));
+            problems.push(format!("{name}/{object} has no source"));
         }
     }
     Ok(problems)

@@ -29,8 +29,10 @@ pub mod rules;
 mod sample;
 mod share;
 pub mod signature;
+mod tc;
 mod thresholds;
 mod traced;
+mod xdp;
 
 use whydrop_model::{
     Attach, Class, Evidence, Finding, HostFacts, Ledger, LedgerEntry, REPORT_SCHEMA, Report,

@@ -41,6 +41,7 @@ mod socket_closed_with_data;
 mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
+mod tc_redirect_failed;
 mod tcp_out_of_window;
 mod tcp_path_loss;
 mod tcp_port_closed;
@@ -60,6 +61,8 @@ mod unwanted_control_message;
 mod vlan_not_configured;
 mod vxlan_vni_mismatch;
 mod wrong_destination_mac;
+mod xdp_program_drop;
+mod xdp_program_error;
 mod xfrm_no_state;
 mod xfrm_policy_block;
 
@@ -108,6 +111,7 @@ pub const RULES: &[&dyn Rule] = &[
     &path_mtu_exceeded::PathMtuExceeded,
     &fragment_timeout::FragmentTimeout,
     &link_mtu_mismatch::LinkMtuMismatch,
+    &tc_redirect_failed::TcRedirectFailed,
     &tc_filter_drop::TcFilterDrop,
     &neighbour_queue_full::NeighbourQueueFull,
     &fragment_overlap::FragmentOverlap,
@@ -119,6 +123,8 @@ pub const RULES: &[&dyn Rule] = &[
     &bridge_fdb_misdirected::BridgeFdbMisdirected,
     &qdisc_limit_reached::QdiscLimitReached,
     &vxlan_vni_mismatch::VxlanVniMismatch,
+    &xdp_program_error::XdpProgramError,
+    &xdp_program_drop::XdpProgramDrop,
     &tunnel_fdb_conflict::TunnelFdbConflict,
     &tunnel_no_remote::TunnelNoRemote,
     &tunnel_loop::TunnelLoop,

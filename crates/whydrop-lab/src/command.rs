@@ -1,8 +1,9 @@
 //! Command lines of scenario files: the few programs that configure a namespace, with their
 //! arguments as written. No shell is involved.
 
-use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use serde::Deserialize;
 
@@ -20,6 +21,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("sysctl", "procps"),
     ("tc", "iproute2"),
 ];
+
+/// The word that stands for the file of the lab's own programs for XDP and tc, whose sections are in
+/// `bpf/programs.bpf.c`.
+const OBJECT: &str = "programs.bpf.o";
+const PROGRAMS_OBJECT: &[u8] = include_bytes!("../bpf/programs.bpf.o");
 
 /// A command line: a program and its arguments, separated by blanks. Single quotes keep an argument
 /// with blanks together.
@@ -52,8 +58,16 @@ impl Line {
 
     /// Carries it out inside a namespace and gives what it prints.
     pub(crate) fn run(&self, netns: &Netns) -> Result<String, LabError> {
+        let object = self.words.iter().any(|word| word == OBJECT).then(|| netns.object_file());
+        let object = object.map(|path| Object::write(path, PROGRAMS_OBJECT)).transpose()?;
         let mut command = Command::new(self.program());
-        command.args(self.words.iter().skip(1)).stdin(Stdio::null());
+        for word in self.words.iter().skip(1) {
+            match &object {
+                Some(object) if word == OBJECT => command.arg(&object.path),
+                _ => command.arg(word),
+            };
+        }
+        command.stdin(Stdio::null());
         // A child is born in the namespace of the thread that starts it.
         let output = netns.within(move || command.output())?;
         let output = output.map_err(|source| match source.kind() {
@@ -66,6 +80,26 @@ impl Line {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = said.lines().next().unwrap_or_default().to_owned();
         Err(LabError::Command { command: self.text.clone(), message })
+    }
+}
+
+/// A file that vanishes when dropped: `ip` and `tc` load programs from files only.
+struct Object {
+    path: PathBuf,
+}
+
+impl Object {
+    fn write(path: PathBuf, bytes: &[u8]) -> Result<Self, LabError> {
+        let what = format!("writing {}", path.display());
+        fs::write(&path, bytes).map_err(LabError::io(what))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // One that stays is swept by the next run.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

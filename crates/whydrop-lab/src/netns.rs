@@ -134,6 +134,11 @@ impl Netns {
         &self.name
     }
 
+    /// A file for programs to be loaded in it.
+    pub(crate) fn object_file(&self) -> PathBuf {
+        Path::new(RUN).join(format!("{}.o", self.name))
+    }
+
     /// The file that stands for it.
     pub(crate) fn path(&self) -> PathBuf {
         Path::new(NAMES).join(&self.name)

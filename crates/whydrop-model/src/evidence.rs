@@ -1,5 +1,6 @@
 //! All that a diagnosis may use.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct Evidence {
     /// Neighbour tables, which serve all namespaces; empty if unreadable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub neighbour_tables: Vec<NeighbourTable>,
+    /// Names of the BPF programs at XDP hooks, by id. Filters of traffic control have theirs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bpf_programs: BTreeMap<u32, String>,
     /// Namespaces, the own one first, then by inode.
     pub namespaces: Vec<Namespace>,
     /// What could not be examined, and why.

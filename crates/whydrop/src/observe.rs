@@ -1,13 +1,14 @@
 //! One window of one host: the tracer and the counters over the same time, as evidence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use whydrop_collect::{Observation, Watch};
 use whydrop_model::{
-    EVIDENCE_SCHEMA, EventEvidence, Evidence, Namespace, ObservedWindow, Scope, TracerEvidence,
+    EVIDENCE_SCHEMA, EventEvidence, Evidence, Namespace, NotChecked, ObservedWindow, Scope,
+    TracerEvidence,
 };
 
 use crate::cli::Observe;
@@ -62,6 +63,8 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
     let scope = Scope { netns: what.netns.clone() };
     confine(&mut tracer, &mut events, &namespaces, &scope);
     name_devices(&mut tracer, &mut events, &namespaces);
+    let (bpf_programs, unnamed) = program_names(&namespaces);
+    not_checked.extend(unnamed);
     Ok(Evidence {
         schema: EVIDENCE_SCHEMA.into(),
         host,
@@ -74,6 +77,7 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
         neighbour_tables,
         protocol_memory,
         cgroups,
+        bpf_programs,
         namespaces,
         not_checked,
     })
@@ -104,6 +108,20 @@ fn confine(
     let not_kept = tracer.events.saturating_sub(tracer.sampled);
     tracer.ring_full = tracer.ring_full.min(not_kept);
     tracer.suppressed = not_kept - tracer.ring_full;
+}
+
+/// Names of the programs at XDP hooks, which devices tell by id alone.
+fn program_names(namespaces: &[Namespace]) -> (BTreeMap<u32, String>, Option<NotChecked>) {
+    let links = namespaces.iter().flat_map(|namespace| &namespace.links);
+    let ids: BTreeSet<_> =
+        links.filter_map(|link| link.xdp.as_ref()).flat_map(|xdp| &xdp.programs).copied().collect();
+    match whydrop_probe::program_names(&ids) {
+        Ok(names) => (names, None),
+        Err(why) => {
+            let what = "names of XDP programs".into();
+            (BTreeMap::new(), Some(NotChecked { what, why: why.to_string() }))
+        }
+    }
 }
 
 /// Gives devices their names, from the links of their namespaces.
