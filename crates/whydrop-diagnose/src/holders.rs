@@ -276,6 +276,7 @@ mod tests {
             local_port: 53,
             inode: 7,
             receiver: true,
+            filtered: false,
         });
         assert_eq!(
             of(&namespace, &exemplar).map(|one| one.name()).as_deref(),

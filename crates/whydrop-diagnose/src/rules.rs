@@ -11,6 +11,7 @@ mod blackhole_route;
 mod bridge_fdb_misdirected;
 mod bridge_port_not_forwarding;
 mod bridge_port_policy;
+mod cgroup_bpf_drop;
 mod conntrack_insert_failed;
 mod conntrack_invalid_drop;
 mod conntrack_table_full;
@@ -29,19 +30,24 @@ mod malformed_packet;
 mod martian_address;
 mod multicast_not_joined;
 mod neighbour_queue_full;
+mod neighbour_table_full;
 mod neighbour_unreachable;
 mod netfilter_rule_drop;
+mod nfqueue_no_reader;
 mod no_route_forwarding;
 mod path_mtu_exceeded;
 mod purged_by_reconfiguration;
 mod qdisc_limit_reached;
 mod reverse_path_filter;
+mod security_module_drop;
 mod service_bound_elsewhere;
 mod socket_closed_with_data;
+mod socket_filter_drop;
 mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
 mod tc_redirect_failed;
+mod tcp_minttl_drop;
 mod tcp_out_of_window;
 mod tcp_path_loss;
 mod tcp_port_closed;
@@ -121,6 +127,12 @@ pub const RULES: &[&dyn Rule] = &[
     &bridge_port_not_forwarding::BridgePortNotForwarding,
     &bridge_port_policy::BridgePortPolicy,
     &bridge_fdb_misdirected::BridgeFdbMisdirected,
+    &tcp_minttl_drop::TcpMinttlDrop,
+    &security_module_drop::SecurityModuleDrop,
+    &socket_filter_drop::SocketFilterDrop,
+    &cgroup_bpf_drop::CgroupBpfDrop,
+    &nfqueue_no_reader::NfqueueNoReader,
+    &neighbour_table_full::NeighbourTableFull,
     &qdisc_limit_reached::QdiscLimitReached,
     &vxlan_vni_mismatch::VxlanVniMismatch,
     &xdp_program_error::XdpProgramError,

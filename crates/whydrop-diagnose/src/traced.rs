@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use whydrop_model::{
     Confidence, DropTotal, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace, Remedy,
-    Severity, Site,
+    Severity, Site, SocketRef,
 };
 
 use crate::case::{self, Case, Claim, Conclusion, Loss};
@@ -295,6 +295,19 @@ impl<'e> Group<'e> {
     /// others`; `None` if none was seen.
     pub(crate) fn ports(&self) -> Option<String> {
         listed(self.flows().filter_map(|flow| flow.destination.port).map(|port| port.to_string()))
+    }
+
+    /// Ports of the own end: of the sockets they were for, or else their destination ports.
+    pub(crate) fn own_ports(&self) -> String {
+        let sockets = self.exemplars.iter().filter_map(|one| one.socket.as_ref());
+        let ports = sockets.map(|socket| socket.local_port).filter(|port| *port != 0);
+        let own = listed(ports.map(|port| port.to_string()));
+        own.or_else(|| self.ports()).unwrap_or_else(|| "?".into())
+    }
+
+    /// A socket that they were for, if one was seen in detail.
+    pub(crate) fn socket(&self) -> Option<&'e SocketRef> {
+        self.exemplars.iter().find_map(|one| one.socket.as_ref().filter(|it| it.inode != 0))
     }
 
     /// Destination addresses among those seen in detail.

@@ -124,6 +124,8 @@ pub(crate) struct Receive {
     pub(crate) peer: Option<SocketAddr>,
     /// `SO_RCVBUF`, which the kernel doubles; absent for the default.
     pub(crate) rcvbuf: Option<u32>,
+    /// True if a filter of its own (`SO_ATTACH_FILTER`) refuses every datagram.
+    pub(crate) refuse: bool,
     /// When it reads.
     pub(crate) read: Read,
     /// True if it sends back what it reads.

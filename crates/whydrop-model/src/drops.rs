@@ -314,4 +314,7 @@ pub struct SocketRef {
     pub inode: u64,
     /// True if the kernel named it as the receiver (`rx_sk`), false if it came from `skb->sk`.
     pub receiver: bool,
+    /// It has a filter of its own (`SO_ATTACH_FILTER`, `SO_ATTACH_BPF`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub filtered: bool,
 }

@@ -128,8 +128,11 @@ struct sock_common {
 	possible_net_t skc_net;
 };
 
+struct sk_filter;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_filter *sk_filter; /* of SO_ATTACH_FILTER and SO_ATTACH_BPF */
 	struct socket *sk_socket;
 	__u16 sk_protocol; /* a bit field before 5.6 */
 };

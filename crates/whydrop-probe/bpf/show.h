@@ -23,6 +23,9 @@ static __noinline int show_socket(struct exemplar *to, struct sock *sk)
 	if (to->socket_family == AF_INET || to->socket_family == AF_INET6)
 		to->socket_port = GET(0, sk, __sk_common.skc_num);
 	to->socket_inode = inode_of_socket(sk, to->socket_state);
+	if (to->socket_state != TCP_TIME_WAIT && to->socket_state != TCP_NEW_SYN_RECV &&
+	    GET(0, sk, sk_filter))
+		to->socket_kind |= SOCKET_FILTERED;
 	return 0;
 }
 

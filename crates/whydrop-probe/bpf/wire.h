@@ -105,6 +105,7 @@ _Static_assert(sizeof(struct bucket) == 448, "bucket");
 #define SOCKET_NONE 0
 #define SOCKET_OWNER 1	  /* skb->sk */
 #define SOCKET_RECEIVER 2 /* rx_sk */
+#define SOCKET_FILTERED 0x80 /* or'ed to either: it has a filter of its own */
 
 #define PACKET_BYTES 96
 #define STACK_FRAMES 32

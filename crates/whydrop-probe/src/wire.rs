@@ -41,6 +41,7 @@ pub(crate) const MORE_BYTES: u32 = 8192;
 
 const SOCKET_NONE: u8 = 0;
 const SOCKET_RECEIVER: u8 = 2;
+const SOCKET_FILTERED: u8 = 0x80;
 
 /// Offsets in `struct exemplar`.
 mod exemplar {
@@ -215,7 +216,8 @@ fn socket(fixed: &[u8; exemplar::STACK]) -> Option<SocketRef> {
         state: fixed[exemplar::SOCKET_STATE],
         local_port: u16_at(fixed, exemplar::SOCKET_PORT),
         inode: u64_at(fixed, exemplar::SOCKET_INODE),
-        receiver: kind == SOCKET_RECEIVER,
+        receiver: kind & !SOCKET_FILTERED == SOCKET_RECEIVER,
+        filtered: kind & SOCKET_FILTERED != 0,
     })
 }
 
@@ -351,6 +353,7 @@ mod tests {
             ("MARK_L4", MARK_L4.into()),
             ("SOCKET_NONE", SOCKET_NONE.into()),
             ("SOCKET_RECEIVER", SOCKET_RECEIVER.into()),
+            ("SOCKET_FILTERED", SOCKET_FILTERED.into()),
         ] {
             assert_eq!(constant(name), value, "{name}");
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::{say, sleep_until};
 use crate::part::{Message, Read, Receive, Tally, UdpRequest, UdpSend};
@@ -23,6 +23,10 @@ pub(super) fn receive(address: SocketAddr, receive: &Receive) -> io::Result<()> 
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if let Some(rcvbuf) = receive.rcvbuf {
         socket.set_recv_buffer_size(rcvbuf as usize)?;
+    }
+    if receive.refuse {
+        // BPF_RET | BPF_K: keep zero bytes of every packet.
+        socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])?;
     }
     socket.bind(&address.into())?;
     if let Some(peer) = receive.peer {

@@ -22,6 +22,9 @@ pub(crate) struct UdpServer {
     pub(crate) connected_to: Option<SocketAddr>,
     /// `SO_RCVBUF`; absent for the default.
     pub(crate) rcvbuf: Option<u32>,
+    /// A filter of its own refuses every datagram.
+    #[serde(default)]
+    pub(crate) refuse: bool,
     #[serde(default)]
     pub(crate) read: Read,
     #[serde(default)]
@@ -98,8 +101,9 @@ impl Scenario {
             return Some(Part::Serve { address, serve: server.serve() });
         }
         let server = self.udp_server.iter().find(|server| server.name == listener.name)?;
-        let UdpServer { connected_to: peer, rcvbuf, read, echo, delay_millis, .. } = *server;
-        let receive = Receive { peer, rcvbuf, read, echo, delay_millis };
+        let UdpServer { connected_to: peer, rcvbuf, refuse, read, echo, delay_millis, .. } =
+            *server;
+        let receive = Receive { peer, rcvbuf, refuse, read, echo, delay_millis };
         Some(Part::Receive { address, receive })
     }
 }

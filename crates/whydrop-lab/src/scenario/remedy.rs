@@ -51,6 +51,8 @@ pub(crate) struct Change {
     pub(crate) stopped: Option<bool>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) rcvbuf: Option<u32>,
+    /// False if it drops its filter.
+    pub(crate) refuse: Option<bool>,
     pub(crate) read: Option<Read>,
     /// True if it is no longer connected.
     #[serde(default)]
@@ -84,6 +86,7 @@ impl Scenario {
             server.stopped = change.stopped.unwrap_or(server.stopped);
             server.bind = change.bind.or(server.bind);
             server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
+            server.refuse = change.refuse.unwrap_or(server.refuse);
             server.read = change.read.unwrap_or(server.read);
             server.connected_to = server.connected_to.filter(|_| !change.unconnected);
         }

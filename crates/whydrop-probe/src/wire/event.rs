@@ -94,6 +94,7 @@ impl RawEvent {
             local_port: u16_at(fixed, exemplar::SOCKET_PORT),
             inode: u64_at(fixed, exemplar::SOCKET_INODE),
             receiver: false,
+            filtered: false,
         });
         Some(Self {
             key,
