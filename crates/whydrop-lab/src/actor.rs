@@ -18,10 +18,12 @@ use crate::netns::enter;
 use crate::part::{ActorSpec, Message, Part, Play, Tally};
 
 mod clients;
+mod containers;
 mod conversation;
 mod crafted;
 mod ether;
 mod frame;
+mod http;
 mod ping;
 mod segment;
 mod server;
@@ -78,7 +80,9 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
         Play::Idle(idle) => clients::idle(idle),
         Play::Frames(frames) => ether::send(frames)?,
         Play::ConnectBurst(burst) => return clients::connect_burst(to()?, burst),
-        Play::HttpShort(http) => clients::http_short(to()?, http),
+        Play::HttpShort(http) => http::short(to()?, http),
+        Play::HttpKeepAlive(http) => http::keep_alive(to()?, http),
+        Play::HttpAbort(abort) => http::abort(to()?, abort),
         Play::Bulk(bulk) => clients::bulk(to()?, bulk)?,
         Play::Handshakes(shakes) => crafted::handshakes(to()?, shakes)?,
         Play::SynFlood(flood) => crafted::syn_flood(to()?, flood)?,
@@ -86,6 +90,8 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
         Play::TcpConnect(connect) => clients::tcp_connect(to()?, connect),
         Play::UdpSend(send) => udp::send(to()?, send)?,
         Play::UdpRequest(request) => udp::request(to()?, request)?,
+        Play::Capture(capture) => ether::capture(capture)?,
+        Play::Containers(containers) => containers::come_and_go(containers)?,
         Play::Ping(ping) => ping::ping(to()?, ping)?,
         Play::TrackFlows(flows) => track::fill(flows)?,
     };

@@ -3,16 +3,18 @@
 //! Every part is bounded in count and time. Millisecond values are the pace of the workload itself,
 //! never a wait for something else to happen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod conversation;
 pub(crate) mod frame;
+pub(crate) mod http;
 
 use conversation::Conversation;
 use frame::Frames;
+use http::{HttpAbort, HttpKeepAlive, HttpShort};
 
 /// All that one actor needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,6 +109,10 @@ pub(crate) enum Respond {
     None,
     /// Answers one HTTP request and closes.
     Http,
+    /// Answers one HTTP request with a body of so many bytes and closes.
+    HttpBody(u32),
+    /// Answers HTTP requests until the client closes.
+    HttpKeepAlive,
     /// Reads to the end, then closes.
     Discard,
     /// Closes it at once.
@@ -165,6 +171,10 @@ pub(crate) enum Play {
     ConnectBurst(ConnectBurst),
     /// HTTP, one request per connection.
     HttpShort(HttpShort),
+    /// HTTP, many requests on every connection.
+    HttpKeepAlive(HttpKeepAlive),
+    /// HTTP clients that go away in the middle.
+    HttpAbort(HttpAbort),
     /// One connection that carries many bytes.
     Bulk(Bulk),
     /// Handshakes of crafted peers, some with the last ACK held back.
@@ -185,12 +195,23 @@ pub(crate) enum Play {
     Frames(Frames),
     /// Connections that conntrack is told of.
     TrackFlows(TrackFlows),
+    /// A packet socket that reads along.
+    Capture(Capture),
+    /// Containers that come, say something and go.
+    Containers(Containers),
 }
 
 impl Play {
     /// True if it needs somebody to talk to.
     pub(crate) fn needs_target(&self) -> bool {
-        !matches!(self, Self::Idle(_) | Self::Frames(_) | Self::TrackFlows(_))
+        !matches!(
+            self,
+            Self::Idle(_)
+                | Self::Frames(_)
+                | Self::TrackFlows(_)
+                | Self::Capture(_)
+                | Self::Containers(_)
+        )
     }
 
     /// True if it crafts its packets, for peers whose addresses are nobody's.
@@ -220,16 +241,6 @@ pub(crate) struct ConnectBurst {
     /// From the start of the last wave until those without an answer give up; refused SYNs are
     /// retried meanwhile. The others stay open until the scenario ends.
     pub(crate) hold_millis: u64,
-}
-
-/// HTTP, one request per connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct HttpShort {
-    /// Connections in all.
-    pub(crate) connections: u32,
-    /// Connections at a time.
-    pub(crate) concurrency: u32,
 }
 
 /// One connection that carries many bytes.
@@ -330,6 +341,31 @@ pub(crate) struct Ping {
 pub(crate) struct TrackFlows {
     /// Most of them; more room than this is an error.
     pub(crate) most: u32,
+}
+
+/// A packet socket that reads along, on all devices, as `tcpdump -i any` does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Capture {
+    /// How long.
+    pub(crate) millis: u64,
+}
+
+/// Containers that come, say something and go: network namespaces of their own, one after the
+/// other, each behind a veth device whose other end is where this is played from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Containers {
+    /// How many.
+    pub(crate) count: u16,
+    /// Bridge that they are ports of.
+    pub(crate) bridge: String,
+    /// Address that all of them have, one after the other, with its prefix length.
+    pub(crate) address: String,
+    /// Whom each of them sends echo requests.
+    pub(crate) peer: IpAddr,
+    /// How many of them must be answered, the first of which may take several attempts.
+    pub(crate) pings: u16,
 }
 
 fn one() -> u16 {

@@ -107,7 +107,9 @@ impl Runner {
             let mut state = lock();
             state.done += 1;
             let title = job.title();
-            state.playing.retain(|playing| *playing != title);
+            // One of them, should it be played twice.
+            let place = state.playing.iter().position(|playing| *playing == title);
+            place.map(|place| state.playing.remove(place));
             state.tell();
             match outcome {
                 Ok(outcome) => state.outcomes[number] = Some(outcome),

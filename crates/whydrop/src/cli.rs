@@ -346,6 +346,9 @@ pub(crate) struct LabRun {
     /// All at once under one diagnosis, which must tell them apart
     #[arg(long, conflicts_with_all = ["all", "remedy"])]
     pub(crate) together: bool,
+    /// How often to play each
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) repeat: NonZeroUsize,
     /// How many scenarios to play side by side (default: four for every CPU)
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,

@@ -2,14 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sleep_until;
-use crate::part::{Bulk, ConnectBurst, HttpShort, Idle, Tally, TcpConnect};
+use crate::part::{Bulk, ConnectBurst, Idle, Tally, TcpConnect};
 
 /// Longest wait for a server that answers at once if it answers at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,38 +66,6 @@ pub(super) fn tcp_connect(to: SocketAddr, connect: &TcpConnect) -> Tally {
         }
     }
     tally
-}
-
-/// One request per connection, several connections at a time.
-pub(super) fn http_short(to: SocketAddr, http: &HttpShort) -> Tally {
-    let begun = AtomicU32::new(0);
-    let done = AtomicU32::new(0);
-    thread::scope(|scope| {
-        for _ in 0..http.concurrency {
-            scope.spawn(|| {
-                while begun.fetch_add(1, Ordering::Relaxed) < http.connections {
-                    if request(to).is_ok() {
-                        done.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let done = done.into_inner();
-    Tally { done: done.into(), pending: 0, failed: (http.connections - done).into() }
-}
-
-fn request(to: SocketAddr) -> io::Result<()> {
-    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer)?;
-    if answer.starts_with(b"HTTP/1.1 200 ") {
-        Ok(())
-    } else {
-        Err(io::Error::other("not an HTTP answer"))
-    }
 }
 
 /// One connection that carries many bytes. If it gets stuck it is given up.

@@ -1,6 +1,6 @@
 //! A TCP server that treats its accept queue as told, badly if need be.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::say;
+use super::{http, say};
 use crate::part::{Accept, Message, Respond, Serve};
 
 /// Longest wait for a client that has connected to say something.
@@ -78,7 +78,12 @@ fn accept(
                 kept.push(connection);
                 Ok(())
             }
-            Respond::Http => answer(&connection),
+            Respond::Http => http::answer(&connection, 3),
+            Respond::HttpBody(bytes) => http::answer(&connection, bytes),
+            Respond::HttpKeepAlive => {
+                http::answer_all(connection);
+                Ok(())
+            }
             Respond::Discard => read_to_end(&connection),
             Respond::Close => Ok(()),
             Respond::CloseUnread => wait_for_data(&connection),
@@ -90,18 +95,6 @@ fn accept(
         };
     }
     Ok(())
-}
-
-fn answer(connection: &Socket) -> io::Result<()> {
-    connection.set_nonblocking(false)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    for line in BufReader::new(connection).lines() {
-        if line?.is_empty() {
-            break;
-        }
-    }
-    let mut connection = connection;
-    connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n")
 }
 
 fn read_to_end(mut connection: &Socket) -> io::Result<()> {

@@ -113,6 +113,7 @@ impl Scenario {
             let sockets = match &traffic.play {
                 Play::ConnectBurst(burst) => burst.waves.saturating_mul(burst.per_wave),
                 Play::HttpShort(http) => http.concurrency,
+                Play::HttpKeepAlive(http) => http.connections,
                 Play::Handshakes(shakes) => u32::from(shakes.held) + u32::from(shakes.completed),
                 Play::Conversation(plan) => plan.connections.into(),
                 Play::UdpSend(send) => u32::from(send.sources.min(send.destinations)),

@@ -71,6 +71,7 @@ fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
             jobs.extend((options.remedy && remedy).then(|| Job::remedied(name)));
         }
     }
+    let jobs = vec![jobs; options.repeat.get()].concat();
     let program = std::env::current_exe().context("cannot find the own program")?;
     let runner = Runner::new(program)?;
     let width = options.jobs.unwrap_or_else(whydrop_lab::usual_width);

@@ -5,12 +5,16 @@ use std::env;
 use std::io::Write as _;
 use std::time::SystemTime;
 
-use whydrop_lab::{Job, Runner, pairs, usual_width, write_table};
+use whydrop_lab::{Job, Runner, list, pairs, usual_width, write_table};
 
 use crate::program::{needs_root, path, whydrop};
 
 /// Pairs that are drawn. Each takes as long as one scenario.
 const PAIRS: usize = 50;
+/// How often healthy workloads are played.
+const TEN: usize = 10;
+/// Nothing is wrong with the host either; what they find is about peers that were too slow.
+const TIMEOUTS: [&str; 1] = ["udp-late-reply"];
 /// A number that draws the same pairs again.
 const SEED: &str = "WHYDROP_LAB_SEED";
 
@@ -31,6 +35,16 @@ fn any_two_scenarios_under_one_diagnosis_are_kept_apart() {
     let seed = env::var(SEED).map_or_else(|_| now(), |text| text.parse().expect("a number"));
     writeln!(std::io::stderr(), "{SEED}={seed}").expect("told");
     right(&pairs(PAIRS, seed).expect("scenarios"));
+}
+
+#[test]
+fn nothing_is_wrong_with_healthy_workloads_ten_times_over() {
+    if needs_root() {
+        return;
+    }
+    let healthy = list().expect("scenarios").into_iter().filter(|info| info.healthy);
+    let healthy = healthy.map(|info| info.name).chain(TIMEOUTS.map(String::from));
+    right(&vec![healthy.map(Job::one).collect::<Vec<_>>(); TEN].concat());
 }
 
 /// Nanoseconds since 1970, as far as they fit: different every time.
