@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use whydrop_model::{
-    Class, Confidence, DropTotal, Evidence, EvidenceItem, Exemplar, Finding, LedgerEntry,
+    Class, Confidence, DropTotal, Evidence, EvidenceItem, Exemplar, Finding, LedgerEntry, Link,
     Namespace, NetnsRef, Remedy, Severity, Site,
 };
 
@@ -19,6 +19,7 @@ pub struct Case<'e> {
     /// Exemplars, by index, whose packets were taken for what their flow told.
     told: BTreeSet<usize>,
     counters: BTreeMap<(u64, &'static str), u64>,
+    fields: BTreeMap<(u64, u32, &'static str), u64>,
     entries: Vec<LedgerEntry>,
     findings: Vec<Finding>,
 }
@@ -87,6 +88,7 @@ impl<'e> Case<'e> {
             open,
             told: BTreeSet::new(),
             counters: BTreeMap::new(),
+            fields: BTreeMap::new(),
             entries: Vec::new(),
             findings: Vec::new(),
         }
@@ -171,6 +173,24 @@ impl<'e> Case<'e> {
         *self.counters.entry((namespace.inode, counter)).or_default() += packets;
     }
 
+    /// Growth of a field of `rtnl_link_stats64` that no rule has booked yet.
+    #[must_use]
+    pub fn unbooked_field(&self, namespace: &Namespace, link: &Link, field: &'static str) -> u64 {
+        let booked = self.fields.get(&(namespace.inode, link.ifindex, field)).copied().unwrap_or(0);
+        link.stats.get(field).map_or(0, |pair| pair.delta()).saturating_sub(booked)
+    }
+
+    /// Books growth of a field of `rtnl_link_stats64`.
+    pub fn book_field(
+        &mut self,
+        namespace: &Namespace,
+        link: &Link,
+        field: &'static str,
+        packets: u64,
+    ) {
+        *self.fields.entry((namespace.inode, link.ifindex, field)).or_default() += packets;
+    }
+
     /// Books packets under a cause in the ledger. Accounts of the same cause and site are one.
     pub fn account(&mut self, cause: &'static str, loss: Loss, site: Site) {
         let same = |entry: &&mut LedgerEntry| entry.cause == cause && entry.site == site;
@@ -218,7 +238,7 @@ impl<'e> Case<'e> {
         });
     }
 
-    /// What has been found so far.
+    /// What has been found so far, in that order.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -228,6 +248,24 @@ impl<'e> Case<'e> {
     #[must_use]
     pub fn entries(&self) -> &[LedgerEntry] {
         &self.entries
+    }
+
+    /// Takes the packets of a finding, and its account, for the cause that it follows from. It stays,
+    /// and `follows` says why it has none.
+    pub fn hand_over(&mut self, finding: usize, follows: &str) -> Loss {
+        let Some(finding) = self.findings.get_mut(finding) else { return Loss::default() };
+        finding.packets = 0;
+        finding.severity = Severity::Notice;
+        finding.summary = format!("{} ({follows})", finding.summary);
+        finding.remedies = vec![Remedy {
+            summary: format!("None of its own: it {follows}"),
+            commands: Vec::new(),
+            useless: Vec::new(),
+        }];
+        let same = |entry: &LedgerEntry| entry.cause == finding.cause && entry.site == finding.site;
+        let Some(at) = self.entries.iter().position(same) else { return Loss::default() };
+        let LedgerEntry { packets, traced, counted, .. } = self.entries.remove(at);
+        Loss { packets, traced, counted }
     }
 
     /// The books, closed.

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use whydrop_model::{Attach, Confidence, EvidenceItem, EvidenceKind, Namespace, Severity, Site};
+use whydrop_model::{
+    Attach, Confidence, EvidenceItem, EvidenceKind, Link, Namespace, Severity, Site,
+};
 
 use crate::UNEXPLAINED;
 use crate::case::{Case, Conclusion, Loss};
@@ -65,10 +67,13 @@ fn counted(case: &mut Case<'_>) {
 
 fn link_losses(case: &mut Case<'_>) {
     for namespace in case.namespaces() {
-        // What a tunnel counts here it drops as packets, which are traced.
-        for link in namespace.links.iter().filter(|link| link.tunnel.is_none()) {
+        // What a tunnel counts here it drops as packets, which are traced; a bond repeats the counters
+        // of its ports.
+        let bond = |link: &Link| matches!(link.kind.as_deref(), Some("bond" | "team"));
+        let links = namespace.links.iter().filter(|link| link.tunnel.is_none() && !bond(link));
+        for link in links {
             for field in LINK_LOSSES {
-                let lost = link.stats.get(*field).map_or(0, |pair| pair.delta());
+                let lost = case.unbooked_field(namespace, link, field);
                 if lost > 0 {
                     let site = Site {
                         device: Some(link.name.clone()),

@@ -2,7 +2,8 @@
 //!
 //! To add one: a file in `rules/` with a unit struct that implements [`Rule`], and two lines here.
 //! Order matters where two causes share a signature: the one that needs a counter to agree comes
-//! before the one that takes what is left.
+//! before the one that takes what is left. `cpu_starvation` comes last: it looks at what the others
+//! concluded.
 
 mod accept_queue_full;
 mod address_not_local;
@@ -12,15 +13,18 @@ mod bridge_fdb_misdirected;
 mod bridge_port_not_forwarding;
 mod bridge_port_policy;
 mod cgroup_bpf_drop;
+mod cloud_allowance_exceeded;
 mod conntrack_insert_failed;
 mod conntrack_invalid_drop;
 mod conntrack_table_full;
+mod cpu_starvation;
 mod fragment_overlap;
 mod fragment_timeout;
 mod hardening_sysctl_drop;
 mod ifb_without_redirect;
 mod invalid_source_mac;
 mod ip_forwarding_disabled;
+mod kernel_memory_low;
 mod lan_chatter;
 mod link_down;
 mod link_mtu_mismatch;
@@ -34,6 +38,11 @@ mod neighbour_table_full;
 mod neighbour_unreachable;
 mod netfilter_rule_drop;
 mod nfqueue_no_reader;
+mod nic_irq_imbalance;
+mod nic_pause_frames;
+mod nic_physical_errors;
+mod nic_rx_ring_overrun;
+mod nic_tx_stall;
 mod no_route_forwarding;
 mod path_mtu_exceeded;
 mod purged_by_reconfiguration;
@@ -146,6 +155,14 @@ pub const RULES: &[&dyn Rule] = &[
     &ifb_without_redirect::IfbWithoutRedirect,
     // What all the others found is what local losses explain.
     &tcp_path_loss::TcpPathLoss,
+    &kernel_memory_low::KernelMemoryLow,
+    &nic_irq_imbalance::NicIrqImbalance,
+    &nic_rx_ring_overrun::NicRxRingOverrun,
+    &nic_physical_errors::NicPhysicalErrors,
+    &nic_tx_stall::NicTxStall,
+    &nic_pause_frames::NicPauseFrames,
+    &cloud_allowance_exceeded::CloudAllowanceExceeded,
+    &cpu_starvation::CpuStarvation,
 ];
 
 #[cfg(test)]

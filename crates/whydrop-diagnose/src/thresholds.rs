@@ -90,6 +90,8 @@ thresholds! {
     /// Share of a device's packets on one queue from which on a single flow must be behind it, if
     /// the device has several.
     queue_share = 0.5, 0.1 ..= 1.0;
+    /// Share of a CPU that a proposal plans to use for packets: the rest is for peaks and programs.
+    planned_load = 0.6, 0.1 ..= 1.0;
     /// Share of the time for which a queue stayed full, for which its reader was kept from running
     /// by its CPU quota, from which on the quota is the cause.
     throttled = 0.5, 0.01 ..= 1.0;
