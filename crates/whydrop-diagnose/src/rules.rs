@@ -2,8 +2,8 @@
 //!
 //! To add one: a file in `rules/` with a unit struct that implements [`Rule`], and two lines here.
 //! Order matters where two causes share a signature: the one that needs a counter to agree comes
-//! before the one that takes what is left. `cpu_starvation` comes last: it looks at what the others
-//! concluded.
+//! before the one that takes what is left. `cpu_starvation` and `tcp_path_loss` come last: they
+//! look at what the others concluded.
 
 mod accept_queue_full;
 mod address_not_local;
@@ -153,8 +153,6 @@ pub const RULES: &[&dyn Rule] = &[
     &tunnel_ecn_conflict::TunnelEcnConflict,
     &invalid_source_mac::InvalidSourceMac,
     &ifb_without_redirect::IfbWithoutRedirect,
-    // What all the others found is what local losses explain.
-    &tcp_path_loss::TcpPathLoss,
     &kernel_memory_low::KernelMemoryLow,
     &nic_irq_imbalance::NicIrqImbalance,
     &nic_rx_ring_overrun::NicRxRingOverrun,
@@ -163,6 +161,8 @@ pub const RULES: &[&dyn Rule] = &[
     &nic_pause_frames::NicPauseFrames,
     &cloud_allowance_exceeded::CloudAllowanceExceeded,
     &cpu_starvation::CpuStarvation,
+    // What all the others found is what local losses explain.
+    &tcp_path_loss::TcpPathLoss,
 ];
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 use rustix::process::{Resource, Rlimit, Signal};
+use rustix::time::{ClockId, clock_gettime};
 use socket2::Socket;
 
 use crate::netns::enter;
@@ -100,6 +101,19 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
 
 fn sleep_until(moment: Instant) {
     thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
+/// Uses up this much CPU time, however long it takes to get it.
+fn work(micros: u64) {
+    let spent = || {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::from_secs(now.tv_sec.cast_unsigned())
+            + Duration::from_nanos(now.tv_nsec.cast_unsigned())
+    };
+    let until = spent() + Duration::from_micros(micros);
+    while micros > 0 && spent() < until {
+        hint::spin_loop();
+    }
 }
 
 /// Makes the kernel kill this process when the runner's thread that started it ends.

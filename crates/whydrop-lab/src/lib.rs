@@ -20,6 +20,7 @@ mod judge;
 mod netns;
 mod outcome;
 mod part;
+mod quota;
 mod run;
 mod sample;
 mod scenario;

@@ -42,6 +42,11 @@ impl Tag {
         format!("{}-{role}", self.0)
     }
 
+    /// The name of the control group of the server `name`.
+    pub(crate) fn group(&self, name: &str) -> String {
+        format!("{}-{name}", self.0)
+    }
+
     /// The file whose appearance says that the diagnosis is watching.
     pub(crate) fn ready_file(&self) -> PathBuf {
         Path::new(RUN).join(format!("{}.ready", self.0))
@@ -74,6 +79,14 @@ pub fn sweep() -> Result<Vec<String>, LabError> {
     for name in orphans(RUN)? {
         let _ = fs::remove_file(Path::new(RUN).join(&name));
         removed.push(name);
+    }
+    for root in crate::quota::roots() {
+        for name in orphans(&root.display().to_string())? {
+            // Its processes went with the runner; the kernel may take a moment to bury them.
+            if fs::remove_dir(root.join(&name)).is_ok() {
+                removed.push(name);
+            }
+        }
     }
     Ok(removed)
 }

@@ -75,6 +75,8 @@ pub(crate) struct Serve {
     pub(crate) rcvbuf: Option<u32>,
     /// True if it calls `listen()` again when told `relisten` on its standard input.
     pub(crate) relisten: bool,
+    /// CPU time that it spends on each connection.
+    pub(crate) work_micros: u64,
 }
 
 /// When a server calls `accept()`.
@@ -136,8 +138,10 @@ pub(crate) struct Receive {
     pub(crate) read: Read,
     /// True if it sends back what it reads.
     pub(crate) echo: bool,
-    /// From a datagram to its echo: the work a slow server does for it.
+    /// From a datagram to its echo: the time a slow server takes for it.
     pub(crate) delay_millis: u64,
+    /// CPU time that it spends on each datagram.
+    pub(crate) work_micros: u64,
 }
 
 /// When a UDP server reads.

@@ -137,6 +137,11 @@ pub(crate) struct Server {
     /// Calls `listen()` again after `sysctl-after-listen`.
     #[serde(default)]
     pub(crate) relisten: bool,
+    /// CPU time that it spends on each connection.
+    #[serde(default)]
+    pub(crate) work_micros: u64,
+    /// Part of a CPU that it may use, in percent, once it listens; absent for all there is.
+    pub(crate) cpu_quota: Option<u32>,
     /// Stopped with SIGSTOP once it listens.
     #[serde(default)]
     pub(crate) stopped: bool,
@@ -145,8 +150,8 @@ pub(crate) struct Server {
 impl Server {
     /// What its actor is told.
     pub(crate) fn serve(&self) -> Serve {
-        let Self { backlog, accept, respond, rcvbuf, relisten, .. } = *self;
-        Serve { backlog, accept, respond, rcvbuf, relisten }
+        let Self { backlog, accept, respond, rcvbuf, relisten, work_micros, .. } = *self;
+        Serve { backlog, accept, respond, rcvbuf, relisten, work_micros }
     }
 }
 
@@ -225,6 +230,9 @@ pub(crate) struct Expectation {
     pub(crate) device: Option<String>,
     /// What the site's object must contain.
     pub(crate) object: Option<String>,
+    /// True if it follows from another cause, which has the packets.
+    #[serde(default)]
+    pub(crate) follows: bool,
     /// What the number of packets is summed up from; none means zero.
     #[serde(default)]
     pub(crate) packets_from: Vec<Term>,

@@ -13,6 +13,7 @@ use crate::cast::Actor;
 use crate::counters::{self, CounterName, Values};
 use crate::netns::{Netns, Tag};
 use crate::part::{ActorSpec, Message, Part, Tally};
+use crate::quota::Quota;
 use crate::scenario::{Amount, Lines, Listener, Need, Scenario, Traffic, Until};
 use crate::topology::Lan;
 use crate::wait::Stop;
@@ -37,6 +38,8 @@ pub(crate) struct Stage<'a> {
     playing: Vec<(usize, Actor)>,
     tallies: Vec<Tally>,
     servers: Vec<Actor>,
+    /// Of the servers, so after them.
+    quotas: Vec<Quota>,
     lan: Lan,
     scenario: &'a Scenario,
     watched: BTreeSet<CounterName>,
@@ -68,6 +71,7 @@ impl<'a> Stage<'a> {
             playing: Vec::new(),
             tallies: vec![Tally::default(); scenario.traffic.len()],
             servers: Vec::new(),
+            quotas: Vec::new(),
             lan,
             scenario,
             watched,
@@ -86,6 +90,11 @@ impl<'a> Stage<'a> {
         for (listener, actor) in scenario.listeners().zip(&mut stage.servers) {
             if listener.relisten {
                 actor.relisten(stop)?;
+            }
+            if let Some(percent) = listener.cpu_quota {
+                let quota = Quota::create(&tag.group(listener.name), percent)?;
+                quota.hold(actor.pid())?;
+                stage.quotas.push(quota);
             }
             if listener.stopped {
                 actor.suspend(stop)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{http, say};
+use super::{http, say, work};
 use crate::part::{Accept, Message, Respond, Serve};
 
 /// Longest wait for a client that has connected to say something.
@@ -30,7 +30,7 @@ pub(super) fn serve(address: SocketAddr, serve: &Serve) -> io::Result<()> {
     say(&Message::Ready)?;
     // Connections are kept: closing them would be an answer.
     let mut kept = Vec::new();
-    let mut take = |most: usize| accept(&listener, most, serve.respond, &mut kept);
+    let mut take = |most: usize| accept(&listener, most, serve, &mut kept);
     match serve.accept {
         Accept::None => loop {
             thread::park();
@@ -58,12 +58,7 @@ fn pace(millis: u64, mut work: impl FnMut() -> io::Result<()>) -> io::Result<()>
 }
 
 /// Accepts up to `most` connections, fewer if the listener would block.
-fn accept(
-    listener: &Socket,
-    most: usize,
-    respond: Respond,
-    kept: &mut Vec<Socket>,
-) -> io::Result<()> {
+fn accept(listener: &Socket, most: usize, serve: &Serve, kept: &mut Vec<Socket>) -> io::Result<()> {
     for _ in 0..most {
         let connection = match listener.accept() {
             Ok((connection, _)) => connection,
@@ -72,8 +67,9 @@ fn accept(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
+        work(serve.work_micros);
         // What goes wrong with one client is for that client to report.
-        let _ = match respond {
+        let _ = match serve.respond {
             Respond::None => {
                 kept.push(connection);
                 Ok(())

@@ -10,7 +10,7 @@ use rustix::net::sockopt::{
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::{say, sleep_until};
+use super::{say, sleep_until, work};
 use crate::part::{Message, Read, Receive, Tally, UdpRequest, UdpSend};
 
 /// Longest wait for a server that answers at once if it answers at all.
@@ -44,6 +44,7 @@ pub(super) fn receive(address: SocketAddr, receive: &Receive) -> io::Result<()> 
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
+        work(receive.work_micros);
         if receive.echo {
             thread::sleep(Duration::from_millis(receive.delay_millis));
             // Whether the answer still finds the client is for the client to say.

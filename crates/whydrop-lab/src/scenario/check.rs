@@ -147,8 +147,10 @@ impl Scenario {
                 self.check_server(server)?;
             }
             let counted = !expectation.packets_from.is_empty();
-            if counted == matches!(expectation.class, Class::Info) {
-                return Err(format!("{cause}: class info has no packets, every other class does"));
+            if counted == (expectation.class == Class::Info || expectation.follows) {
+                return Err(format!(
+                    "{cause}: what is of class info or follows has no packets, all else does"
+                ));
             }
             for term in &expectation.packets_from {
                 if let Term::Sent(name) = term {
@@ -199,7 +201,7 @@ mod tests {
             ("[remedy.server.server]", "[remedy.server.other]", "no server `other`"),
             ("backlog = 64", "backlogs = 64", "unknown field"),
             ("topology = \"pair\"", "topology = \"pair\"\nhealthy = true", "either `healthy`"),
-            ("class = \"fault\"", "class = \"info\"", "class info has no packets"),
+            ("class = \"fault\"", "class = \"info\"", "class info or follows has no packets"),
             ("\"server\", role", "\"a-server-with-a-name\", role", "1 to 15 ASCII"),
             ("connections = 10, concurrency = 2", "concurrency = 2", "missing field"),
             ("concurrency = 2", "concurrency = 0", "0 connections"),

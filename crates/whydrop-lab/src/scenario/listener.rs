@@ -32,6 +32,11 @@ pub(crate) struct UdpServer {
     /// From a datagram to its echo.
     #[serde(default)]
     pub(crate) delay_millis: u64,
+    /// CPU time that it spends on each datagram.
+    #[serde(default)]
+    pub(crate) work_micros: u64,
+    /// Part of a CPU that it may use, in percent, once it has its socket; absent for all there is.
+    pub(crate) cpu_quota: Option<u32>,
     /// Stopped with SIGSTOP once it has its socket.
     #[serde(default)]
     pub(crate) stopped: bool,
@@ -48,6 +53,8 @@ pub(crate) struct Listener<'a> {
     pub(crate) bind: Option<IpAddr>,
     pub(crate) stopped: bool,
     pub(crate) relisten: bool,
+    /// Part of a CPU that it may use, in percent.
+    pub(crate) cpu_quota: Option<u32>,
 }
 
 impl Listener<'_> {
@@ -75,6 +82,7 @@ impl Scenario {
             bind: server.bind,
             stopped: server.stopped,
             relisten: server.relisten,
+            cpu_quota: server.cpu_quota,
         });
         let udp = self.udp_server.iter().map(|server| Listener {
             name: &server.name,
@@ -84,6 +92,7 @@ impl Scenario {
             bind: server.bind,
             stopped: server.stopped,
             relisten: false,
+            cpu_quota: server.cpu_quota,
         });
         tcp.chain(udp)
     }
@@ -101,9 +110,9 @@ impl Scenario {
             return Some(Part::Serve { address, serve: server.serve() });
         }
         let server = self.udp_server.iter().find(|server| server.name == listener.name)?;
-        let UdpServer { connected_to: peer, rcvbuf, refuse, read, echo, delay_millis, .. } =
-            *server;
-        let receive = Receive { peer, rcvbuf, refuse, read, echo, delay_millis };
+        let UdpServer { rcvbuf, refuse, read, echo, delay_millis, work_micros, .. } = *server;
+        let peer = server.connected_to;
+        let receive = Receive { peer, rcvbuf, refuse, read, echo, delay_millis, work_micros };
         Some(Part::Receive { address, receive })
     }
 }

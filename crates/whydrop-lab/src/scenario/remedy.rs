@@ -54,6 +54,9 @@ pub(crate) struct Change {
     /// False if it drops its filter.
     pub(crate) refuse: Option<bool>,
     pub(crate) read: Option<Read>,
+    /// True if it may use all the CPU time there is.
+    #[serde(default)]
+    pub(crate) unlimited: bool,
     /// True if it is no longer connected.
     #[serde(default)]
     pub(crate) unconnected: bool,
@@ -78,6 +81,7 @@ impl Scenario {
             server.respond = change.respond.unwrap_or(server.respond);
             server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.relisten = change.relisten.unwrap_or(server.relisten);
+            server.cpu_quota = server.cpu_quota.filter(|_| !change.unlimited);
             server.stopped = change.stopped.unwrap_or(server.stopped);
             server.bind = change.bind.or(server.bind);
         }
@@ -88,6 +92,7 @@ impl Scenario {
             server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.refuse = change.refuse.unwrap_or(server.refuse);
             server.read = change.read.unwrap_or(server.read);
+            server.cpu_quota = server.cpu_quota.filter(|_| !change.unlimited);
             server.connected_to = server.connected_to.filter(|_| !change.unconnected);
         }
         self.server.extend(remedy.start);
