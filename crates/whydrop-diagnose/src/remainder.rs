@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use whydrop_model::{
-    Attach, Confidence, EvidenceItem, EvidenceKind, Link, Namespace, Severity, Site,
-};
+use whydrop_model::{Confidence, EvidenceItem, EvidenceKind, Link, Namespace, Severity, Site};
 
 use crate::UNEXPLAINED;
 use crate::case::{Case, Conclusion, Loss};
@@ -24,7 +22,6 @@ pub(crate) fn book(case: &mut Case<'_>) {
     traced(case);
     counted(case);
     link_losses(case);
-    softnet(case);
 }
 
 fn traced(case: &mut Case<'_>) {
@@ -88,19 +85,6 @@ fn link_losses(case: &mut Case<'_>) {
     }
 }
 
-/// The backlog is per CPU and serves all namespaces.
-fn softnet(case: &mut Case<'_>) {
-    let dropped: u64 = case.evidence().softnet.iter().map(|cpu| cpu.dropped.delta32()).sum();
-    let scoped = !case.evidence().scope.netns.is_empty();
-    let missing = dropped.saturating_sub(traced_as(case, None, "CPU_BACKLOG"));
-    // Of a few chosen namespaces only their own share is traced; the rest belongs to others.
-    if missing > 0 && !(scoped && case.evidence().tracer.attach != Attach::None) {
-        let name = "softnet_stat dropped";
-        let site = Site { object: Some(name.into()), ..Site::default() };
-        record(case, site, (0, missing), EvidenceKind::Counter, name);
-    }
-}
-
 fn traced_as(case: &Case<'_>, namespace: Option<&Namespace>, reason: &str) -> u64 {
     let here = |netns: Option<u64>| namespace.is_none_or(|one| netns == Some(one.inode));
     let totals = &case.evidence().tracer.totals;
@@ -140,8 +124,6 @@ fn record(
 
 #[cfg(test)]
 mod tests {
-    use whydrop_model::Pair;
-
     use crate::{Thresholds, diagnose, sample};
 
     #[test]
@@ -151,17 +133,5 @@ mod tests {
         evidence.tracer.totals = vec![sample::total("SOCKET_BACKLOG", "tcp_v4_rcv", 30)];
         let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
         assert_eq!(ledger.unexplained, 40);
-    }
-
-    #[test]
-    fn the_backlog_of_a_cpu_is_nobodys_namespace() {
-        let mut evidence = sample::evidence();
-        let dropped = Pair { before: u64::from(u32::MAX), after: 4 };
-        evidence
-            .softnet
-            .push(whydrop_model::SoftnetCpu { dropped, ..whydrop_model::SoftnetCpu::default() });
-        let report = diagnose(&evidence, &Thresholds::default());
-        assert_eq!(report.ledger.unexplained, 5);
-        assert_eq!(report.findings[0].site.netns, None);
     }
 }

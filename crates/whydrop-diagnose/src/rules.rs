@@ -17,6 +17,7 @@ mod cloud_allowance_exceeded;
 mod conntrack_insert_failed;
 mod conntrack_invalid_drop;
 mod conntrack_table_full;
+mod cpu_backlog_full;
 mod cpu_starvation;
 mod fragment_overlap;
 mod fragment_timeout;
@@ -30,6 +31,7 @@ mod link_down;
 mod link_mtu_mismatch;
 mod listen_drop_other;
 mod local_send_refused;
+mod macvlan_broadcast_queue_full;
 mod malformed_packet;
 mod martian_address;
 mod multicast_not_joined;
@@ -52,6 +54,7 @@ mod security_module_drop;
 mod service_bound_elsewhere;
 mod socket_closed_with_data;
 mod socket_filter_drop;
+mod softirq_budget_exhausted;
 mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
@@ -73,6 +76,7 @@ mod udp_port_closed;
 mod udp_receive_buffer_full;
 mod unknown_ip_protocol;
 mod unwanted_control_message;
+mod veth_ring_full;
 mod vlan_not_configured;
 mod vxlan_vni_mismatch;
 mod wrong_destination_mac;
@@ -144,6 +148,10 @@ pub const RULES: &[&dyn Rule] = &[
     &neighbour_table_full::NeighbourTableFull,
     &qdisc_limit_reached::QdiscLimitReached,
     &vxlan_vni_mismatch::VxlanVniMismatch,
+    &cpu_backlog_full::CpuBacklogFull,
+    &veth_ring_full::VethRingFull,
+    &macvlan_broadcast_queue_full::MacvlanBroadcastQueueFull,
+    &softirq_budget_exhausted::SoftirqBudgetExhausted,
     &xdp_program_error::XdpProgramError,
     &xdp_program_drop::XdpProgramDrop,
     &tunnel_fdb_conflict::TunnelFdbConflict,

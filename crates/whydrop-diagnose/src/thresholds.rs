@@ -81,6 +81,9 @@ thresholds! {
     /// Share of the window for which a CPU ran softirqs, from which on packets alone keep it busy.
     /// Lower than `cpu_busy`, because programs take the rest and softirqs go first.
     softirq_busy = 0.7, 0.1 ..= 1.0;
+    /// How often per second the receive work of a CPU is cut off at its budget before it is worth
+    /// telling; now and then it happens on every busy host.
+    squeezes = 1.0, 0.0 ..= 100_000.0;
     /// Share of the window that the hypervisor took from a CPU, from which on it explains work that
     /// came too late.
     steal = 0.05, 0.001 ..= 1.0;
