@@ -26,6 +26,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "conntrack", package: "conntrack", purpose: "a second opinion on conntrack" },
     Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
     Tool { program: "tcpdump", package: "tcpdump", purpose: "a second opinion on filters" },
+    Tool { program: "tmux", package: "tmux", purpose: "a terminal for `whydrop top`" },
     Tool { program: "sysctl", package: "procps", purpose: "settings of test namespaces" },
 ];
 

@@ -55,6 +55,17 @@ impl Counts {
         self.totals.values().chain(self.spilled.values()).map(|count| count.packets).sum()
     }
 
+    /// What was counted since these were read, without what did not move.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            totals: grown(&self.totals, &earlier.totals),
+            spilled: grown(&self.spilled, &earlier.spilled),
+            sampled: self.sampled.saturating_sub(earlier.sampled),
+            ring_full: self.ring_full.saturating_sub(earlier.ring_full),
+            lost: self.lost.saturating_sub(earlier.lost),
+        }
+    }
+
     pub(crate) fn read(ebpf: &Ebpf, lost: u64) -> Result<Self, Error> {
         let spilled = remainders(ebpf, REMAINDERS)?;
         let spilled = (0..).zip(spilled).filter(|&(_, count)| count != Count::default());
@@ -66,6 +77,20 @@ impl Counts {
             lost,
         })
     }
+}
+
+/// By how much each count grew, of those that did.
+pub(crate) fn grown<K: Ord + Copy>(
+    now: &BTreeMap<K, Count>,
+    earlier: &BTreeMap<K, Count>,
+) -> BTreeMap<K, Count> {
+    let growth = |(&key, now): (&K, &Count)| {
+        let before = earlier.get(&key).copied().unwrap_or_default();
+        let packets = now.packets.saturating_sub(before.packets);
+        let bytes = now.bytes.saturating_sub(before.bytes);
+        (packets > 0).then_some((key, Count { packets, bytes }))
+    };
+    now.iter().filter_map(growth).collect()
 }
 
 /// The table of totals, all CPUs together.
@@ -109,4 +134,26 @@ fn map<'a, V: aya::Pod>(ebpf: &'a Ebpf, name: &str) -> Result<PerCpuArray<&'a Ma
     let map =
         ebpf.map(name).ok_or_else(|| Error::Object { why: format!("it has no map `{name}`") })?;
     PerCpuArray::try_from(map).map_err(|error| Error::map(name, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_adds_up_to_the_whole() {
+        let count = |packets| Count { packets, bytes: packets * 10 };
+        let reading = |first, second, other| Counts {
+            spilled: [(Some(1), count(first)), (Some(2), count(second)), (None, count(other))]
+                .into(),
+            sampled: first,
+            ..Counts::default()
+        };
+        let (one, two) = (reading(3, 5, 0), reading(3, 9, 1));
+        let growth = two.since(&one);
+        assert_eq!(growth.spilled, [(Some(2), count(4)), (None, count(1))].into());
+        assert_eq!(growth.sampled, 0);
+        let all = one.since(&Counts::default());
+        assert_eq!(all.events() + growth.events(), two.events());
+    }
 }

@@ -13,7 +13,7 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use whydrop_model::{EventEvidence, EventExemplar, EventTotal, NotChecked};
 
 use crate::attach::{Options, Refusal, cpus, load_events};
-use crate::counts::{Count, counter, remainders, totals};
+use crate::counts::{Count, counter, grown, remainders, totals};
 use crate::events::catalogue::{Names, Offer, TRACEPOINTS, Tracepoint, numbered, offers};
 use crate::tracer::{monotonic_ns, program_fd};
 use crate::wire::event::{EVENTS, EventKey, RawEvent};
@@ -102,6 +102,16 @@ struct Running {
     programs: Vec<(&'static Tracepoint, ProgramFd)>,
     misses_before: u64,
     kept: Kept,
+    told: Told,
+}
+
+/// What earlier laps told.
+#[derive(Default)]
+struct Told {
+    totals: BTreeMap<EventKey, Count>,
+    spilled: BTreeMap<u32, Count>,
+    ring_full: u64,
+    lost: u64,
 }
 
 /// Exemplars kept as evidence: the first few of each kind, so that none is crowded out.
@@ -190,6 +200,7 @@ impl Events {
             programs,
             misses_before: 0,
             kept: Kept::default(),
+            told: Told::default(),
         };
         let btf = options.btf.clone();
         Ok((Self { running: Some(running), absent, btf, opened_ns: 0 }, not_checked))
@@ -242,28 +253,40 @@ impl Events {
     /// exist, as for [`Tracer::finish`](crate::Tracer::finish).
     pub fn finish(mut self, known: &dyn Fn(u64) -> bool) -> Result<EventEvidence, Error> {
         self.close_window()?;
+        self.lap(known)
+    }
+
+    /// What was counted since the last lap, or since the window was opened, with its names; the window
+    /// stays open.
+    pub fn lap(&mut self, known: &dyn Fn(u64) -> bool) -> Result<EventEvidence, Error> {
         self.drain();
-        let Self { running, absent, btf, opened_ns } = self;
-        let Some(running) = running else { return Ok(EventEvidence::default()) };
-        let counts = totals(&running.ebpf, EventKey::in_use)?;
-        let spilled = remainders(&running.ebpf, EVENTS)?;
-        let ring_full = counter(&running.ebpf, COUNTER_RING_FULL)?;
-        let lost = running.misses()?.saturating_sub(running.misses_before);
-        let Running { ebpf, programs, kept, .. } = running;
-        let attached = programs.iter().map(|(tracepoint, _)| tracepoint.full_name()).collect();
-        drop((ebpf, programs));
-        let Kept { events, traps, .. } = kept;
-        let names = Names::read(&Btf::read(&btf)?, traps);
+        let Some(running) = &mut self.running else { return Ok(EventEvidence::default()) };
+        let now = Told {
+            totals: totals(&running.ebpf, EventKey::in_use)?,
+            spilled: (0..).zip(remainders(&running.ebpf, EVENTS)?).collect(),
+            ring_full: counter(&running.ebpf, COUNTER_RING_FULL)?,
+            lost: running.misses()?.saturating_sub(running.misses_before),
+        };
+        let kept = std::mem::take(&mut running.kept.events);
+        running.kept.per_key.clear();
+        let names = Names::read(&Btf::read(&self.btf)?, running.kept.traps.clone());
+        let told = std::mem::replace(&mut running.told, now);
+        let counts = grown(&running.told.totals, &told.totals);
+        let growth = grown(&running.told.spilled, &told.spilled);
+        let spilled: Vec<Count> =
+            (0..EVENTS).map(|event| growth.get(&event).copied().unwrap_or_default()).collect();
+        let began = std::mem::replace(&mut self.opened_ns, monotonic_ns());
+        let attached = running.programs.iter().map(|(point, _)| point.full_name()).collect();
         let mut evidence = EventEvidence {
             attached,
-            absent,
-            ring_full,
+            absent: self.absent.clone(),
+            ring_full: running.told.ring_full.saturating_sub(told.ring_full),
             spilled: spilled.iter().map(|count| count.packets).sum(),
-            lost,
+            lost: running.told.lost.saturating_sub(told.lost),
             totals: named_totals(counts, &spilled, &names, known),
-            exemplars: events
+            exemplars: kept
                 .into_iter()
-                .filter_map(|raw| exemplar(raw, opened_ns, &names, known))
+                .filter_map(|raw| exemplar(raw, began, &names, known))
                 .collect(),
             ..EventEvidence::default()
         };

@@ -36,6 +36,9 @@ pub struct Tracer {
     opened_ns: u64,
     misses_before: u64,
     misses: Option<u64>,
+    /// What earlier laps told, and when the latest of them ended.
+    told: Counts,
+    lap_ns: u64,
 }
 
 /// What the kernel says about the runs of a program.
@@ -97,6 +100,8 @@ impl Tracer {
             opened_ns: 0,
             misses_before: 0,
             misses: None,
+            told: Counts::default(),
+            lap_ns: 0,
         })
     }
 
@@ -120,6 +125,7 @@ impl Tracer {
         self.misses_before = self.run_stats()?.recursion_misses;
         self.misses = None;
         self.opened_ns = monotonic_ns();
+        self.lap_ns = self.opened_ns;
         self.switch(1)
     }
 
@@ -151,6 +157,26 @@ impl Tracer {
     /// What the kernel says about the runs of the attached program.
     pub fn run_stats(&self) -> Result<RunStats, Error> {
         RunStats::read(&self.program)
+    }
+
+    /// What was counted since the last lap, or since the window was opened, with its names; the window
+    /// stays open. Laps add up exactly: what is counted while one ends is in it or in the next.
+    ///
+    /// `drops` are the exemplars that were read since; `known` is as for [`finish`](Self::finish).
+    pub fn lap(
+        &mut self,
+        drops: &[RawDrop],
+        resolver: &Resolver,
+        known: &dyn Fn(u64) -> bool,
+    ) -> Result<TracerEvidence, Error> {
+        let counts = self.counts()?;
+        let growth = counts.since(&self.told);
+        self.told = counts;
+        let began = std::mem::replace(&mut self.lap_ns, monotonic_ns());
+        let mut evidence = resolver.evidence(&growth, drops, began, known);
+        evidence.attach = self.kind;
+        evidence.refused.clone_from(&self.refused);
+        Ok(evidence)
     }
 
     /// Closes the window, detaches, and gives everything its name.

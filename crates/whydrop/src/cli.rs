@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Undo(Undo),
     /// Show drops as they happen, or count them
     Watch(Watch),
+    /// Full screen: layers, causes and kinds of drops, live
+    Top(Top),
     /// Show receive queues: how full they are and were, what they lost, what bounds them
     Sockets(Sockets),
     /// Store the evidence of a window in a file, to diagnose it later or elsewhere
@@ -245,6 +247,16 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Look again after so many seconds
+    #[arg(long, short, value_name = "SECONDS", default_value = "2", value_parser = interval)]
+    pub(crate) interval: Duration,
+
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Sockets {
     /// How long to look, in seconds; peaks and drops are those of this time
     #[arg(long, short, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
@@ -381,6 +393,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
         _ => Err("must be more than 0 and at most 604800 seconds (a week)".into()),
+    }
+}
+
+/// Shorter laps tell nothing that a queue does between two looks.
+const SHORTEST_LAP: Duration = Duration::from_millis(500);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        short if short < SHORTEST_LAP => Err("must be at least 0.5 seconds".into()),
+        length => Ok(length),
     }
 }
 

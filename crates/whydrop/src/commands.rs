@@ -9,6 +9,7 @@ mod lab;
 mod reasons;
 mod record;
 mod sockets;
+mod top;
 mod undo;
 mod watch;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Undo(options)) => undo::run(&options),
         Some(Command::Watch(options)) => watch::run(&options),
         Some(Command::Record(options)) => record::run(&options),
+        Some(Command::Top(options)) => top::run(&options),
         Some(Command::Sockets(options)) => sockets::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Reasons(options)) => reasons::run(&options),

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod evidence_file;
 mod failure;
+mod laps;
 mod observe;
 mod output;
 mod progress;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use whydrop_collect::{Observation, Watch};
 use whydrop_model::{
-    EVIDENCE_SCHEMA, EventEvidence, Evidence, Namespace, NotChecked, ObservedWindow, Scope,
+    EVIDENCE_SCHEMA, EventEvidence, Evidence, Host, Namespace, NotChecked, ObservedWindow, Scope,
     TracerEvidence,
 };
 
@@ -41,6 +41,26 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
         trace.wait(left.min(TICK));
     }
     drop(progress);
+    let counted = counters.close();
+    let (tracer, events, untraced) = trace.finish(&counted.namespaces);
+    not_checked.extend(untraced);
+    let seen = Seen { tracer, events, counted, not_checked, interrupted: ended.yet() };
+    Ok(evidence(host, what, seen))
+}
+
+/// What the sources told of one window.
+pub(crate) struct Seen {
+    pub(crate) tracer: TracerEvidence,
+    pub(crate) events: EventEvidence,
+    pub(crate) counted: Observation,
+    /// What could not be examined, beside what is in `counted`.
+    pub(crate) not_checked: Vec<NotChecked>,
+    pub(crate) interrupted: bool,
+}
+
+/// Puts together what was seen.
+pub(crate) fn evidence(host: Host, what: &Observe, seen: Seen) -> Evidence {
+    let Seen { mut tracer, mut events, counted, mut not_checked, interrupted } = seen;
     let Observation {
         opened,
         length,
@@ -51,21 +71,19 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
         cpu_side,
         neighbour_tables,
         not_checked: uncounted,
-    } = counters.close();
+    } = counted;
     let window = ObservedWindow {
         start: jiff::Timestamp::try_from(opened).unwrap_or_default().to_string(),
         seconds: length.as_secs_f64(),
-        interrupted: ended.yet(),
+        interrupted,
     };
-    let (mut tracer, mut events, untraced) = trace.finish(&namespaces);
     not_checked.extend(uncounted);
-    not_checked.extend(untraced);
     let scope = Scope { netns: what.netns.clone() };
     confine(&mut tracer, &mut events, &namespaces, &scope);
     name_devices(&mut tracer, &mut events, &namespaces);
     let (bpf_programs, unnamed) = program_names(&namespaces);
     not_checked.extend(unnamed);
-    Ok(Evidence {
+    Evidence {
         schema: EVIDENCE_SCHEMA.into(),
         host,
         window,
@@ -80,7 +98,7 @@ pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evid
         bpf_programs,
         namespaces,
         not_checked,
-    })
+    }
 }
 
 /// Tells whoever waits that the window is open.

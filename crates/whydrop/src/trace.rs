@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use whydrop_model::{EventEvidence, Namespace, NotChecked, TracerEvidence};
-use whydrop_probe::{Error, Events, Key, Options, RawDrop, Reader, Tracer};
+use whydrop_probe::{Error, Events, Key, Options, RawDrop, Reader, Resolver, Tracer};
 
 use crate::cli::Observe;
 
@@ -84,18 +84,47 @@ impl Trace {
             not_checked.extend(kept.unreadable.map(unreadable));
             Ok((evidence, not_checked))
         });
-        let (tracer, mut not_checked) = finished.unwrap_or_else(|error| {
-            let what = "drops inside the kernel (tracepoint skb:kfree_skb)".into();
-            let missing = NotChecked { what, why: error.to_string() };
-            let attempts = match error {
-                Error::Refused { attempts } => attempts,
-                _ => Vec::new(),
-            };
-            (TracerEvidence::absent(attempts), vec![missing])
-        });
+        let (tracer, mut not_checked) = finished.unwrap_or_else(|error| absent(&error));
         not_checked.extend(unheard);
         (tracer, events, not_checked)
     }
+
+    /// What was seen since the last lap, or since the start; the window stays open.
+    pub(crate) fn lap(
+        &mut self,
+        resolver: &Resolver,
+        namespaces: &[Namespace],
+    ) -> (TracerEvidence, EventEvidence, Vec<NotChecked>) {
+        self.wait(Duration::ZERO);
+        let known = |inode| namespaces.iter().any(|namespace| namespace.inode == inode);
+        let (tracer, mut not_checked) = match &mut self.tracing {
+            Err(error) => absent(error),
+            Ok(running) => {
+                let kept = std::mem::take(&mut running.kept);
+                match running.tracer.lap(&kept.drops, resolver, &known) {
+                    Ok(evidence) => (evidence, resolver.not_checked()),
+                    Err(error) => absent(&error),
+                }
+            }
+        };
+        let events = self.events.lap(&known).unwrap_or_else(|error| {
+            not_checked.push(no_events(&error));
+            EventEvidence::default()
+        });
+        not_checked.extend(self.unheard.iter().cloned());
+        (tracer, events, not_checked)
+    }
+}
+
+/// No tracer, because of this.
+fn absent(error: &Error) -> (TracerEvidence, Vec<NotChecked>) {
+    let what = "drops inside the kernel (tracepoint skb:kfree_skb)".into();
+    let missing = NotChecked { what, why: error.to_string() };
+    let attempts = match error {
+        Error::Refused { attempts } => attempts.clone(),
+        _ => Vec::new(),
+    };
+    (TracerEvidence::absent(attempts), vec![missing])
 }
 
 fn no_events(why: &Error) -> NotChecked {

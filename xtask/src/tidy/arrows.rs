@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("whydrop-show", &["whydrop-model"]),
     ("whydrop-lab", &["whydrop-model"]),
     ("whydrop-filter", &[]),
+    ("whydrop-top", &["whydrop-model", "whydrop-show"]),
     // Whoever changes a host enters its namespaces as those do who read it.
     ("whydrop-cure", &["whydrop-model", "whydrop-collect"]),
     (
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "whydrop-collect",
             "whydrop-diagnose",
             "whydrop-show",
+            "whydrop-top",
             "whydrop-lab",
             "whydrop-filter",
             "whydrop-cure",

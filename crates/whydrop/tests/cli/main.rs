@@ -7,5 +7,6 @@ mod lab;
 mod program;
 mod replay;
 mod sockets;
+mod top;
 mod watch;
 mod window;

@@ -1,0 +1,127 @@
+//! `whydrop top`: the screen to leave open during an incident.
+//!
+//! One thread observes and diagnoses lap after lap; this one draws and listens to keys, so that the
+//! screen answers at once whatever the host is busy with.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{IsTerminal as _, stdin, stdout};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+use whydrop_diagnose::{Thresholds, diagnose, knowledge};
+use whydrop_model::Evidence;
+use whydrop_top::{Flow, Lap, Looks, Screen};
+
+use crate::cli::Top;
+use crate::failure;
+use crate::laps::Laps;
+use crate::observe::{TICK, announce};
+use crate::signals::Ended;
+
+/// How soon a key, a new size or a lap is noticed.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Runs the command.
+pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
+    if !(stdout().is_terminal() && stdin().is_terminal()) {
+        bail!("top needs a terminal: `whydrop diagnose` reports without one");
+    }
+    let ended = Ended::listen()?;
+    let mut laps = Laps::start(&options.observe, options.interval)?;
+    if let Some(path) = &options.observe.ready_file {
+        announce(path)?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tell, told) = mpsc::sync_channel(2);
+    let stopped = Arc::clone(&stop);
+    let observer = thread::Builder::new()
+        .name("whydrop-laps".into())
+        .spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if laps.wait(TICK) {
+                    let lap = laps.lap().map(lap);
+                    let failed = lap.is_err();
+                    if tell.send(lap).is_err() || failed {
+                        return;
+                    }
+                }
+            }
+        })
+        .context("cannot start the thread that observes")?;
+    // From here on the terminal is another's; it is given back also when something panics.
+    let mut terminal = ratatui::try_init().context("cannot use this terminal")?;
+    let shown = show(&mut terminal, &told, &ended);
+    ratatui::restore();
+    stop.store(true, Ordering::Relaxed);
+    drop(told);
+    observer.join().map_err(|_| anyhow!("the thread that observes panicked; please report it"))?;
+    shown.map(|()| failure::CLEAN)
+}
+
+/// Draws until a key or a signal says that it is enough.
+fn show(
+    terminal: &mut DefaultTerminal,
+    laps: &Receiver<anyhow::Result<Lap>>,
+    ended: &Ended,
+) -> anyhow::Result<()> {
+    let mut screen = Screen::new(looks(), explanation);
+    let mut changed = true;
+    while !ended.yet() {
+        loop {
+            match laps.try_recv() {
+                Ok(lap) => screen.take(lap?),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => bail!("the observation ended early"),
+            }
+            changed = true;
+        }
+        if changed {
+            terminal.draw(|frame| screen.draw(frame)).context("cannot draw")?;
+        }
+        changed = event::poll(PATIENCE).context("cannot read keys")?;
+        if changed
+            && let Event::Key(key) = event::read().context("cannot read keys")?
+            && screen.key(key) == Flow::Quit
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn lap(evidence: Evidence) -> Lap {
+    let report = diagnose(&evidence, &Thresholds::default());
+    let named = |namespace: &whydrop_model::Namespace| {
+        let own = namespace.own.then(|| "this host".to_owned());
+        Some((namespace.inode, namespace.name.clone().or(own)?))
+    };
+    let namespaces: BTreeMap<u64, String> = evidence.namespaces.iter().filter_map(named).collect();
+    let tracer = evidence.tracer;
+    Lap { report, totals: tracer.totals, exemplars: tracer.exemplars, namespaces }
+}
+
+/// What is known under a name.
+fn explanation(name: &str) -> Option<String> {
+    let page = knowledge::find(name)?;
+    Some(format!("{}: {}\n\n{}", page.name, page.meaning, page.body))
+}
+
+fn looks() -> Looks {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    // As the C library chooses: the first that is set decides.
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_uppercase();
+    let plain = set("TERM").is_some_and(|terminal| terminal == "dumb" || terminal == "vt100");
+    Looks {
+        colour: set("NO_COLOR").is_none() && !plain,
+        unicode: locale.contains("UTF-8") || locale.contains("UTF8"),
+    }
+}
