@@ -20,6 +20,7 @@ mod listen;
 pub mod nic;
 mod nic_loss;
 mod programs;
+mod qdisc;
 mod queues;
 pub mod reasons;
 mod receive;

@@ -7,6 +7,7 @@
 
 mod accept_queue_full;
 mod address_not_local;
+mod aqm_drop;
 mod bad_checksum;
 mod blackhole_route;
 mod bridge_fdb_misdirected;
@@ -19,6 +20,7 @@ mod conntrack_invalid_drop;
 mod conntrack_table_full;
 mod cpu_backlog_full;
 mod cpu_starvation;
+mod fq_limit_reached;
 mod fragment_overlap;
 mod fragment_timeout;
 mod hardening_sysctl_drop;
@@ -29,6 +31,7 @@ mod kernel_memory_low;
 mod lan_chatter;
 mod link_down;
 mod link_mtu_mismatch;
+mod link_saturated;
 mod listen_drop_other;
 mod local_send_refused;
 mod macvlan_broadcast_queue_full;
@@ -48,7 +51,9 @@ mod nic_tx_stall;
 mod no_route_forwarding;
 mod path_mtu_exceeded;
 mod purged_by_reconfiguration;
+mod qdisc_burst_too_small;
 mod qdisc_limit_reached;
+mod qdisc_lock_contention;
 mod reverse_path_filter;
 mod security_module_drop;
 mod service_bound_elsewhere;
@@ -74,6 +79,7 @@ mod tunnel_loop;
 mod tunnel_no_remote;
 mod udp_port_closed;
 mod udp_receive_buffer_full;
+mod udp_send_buffer_full;
 mod unknown_ip_protocol;
 mod unwanted_control_message;
 mod veth_ring_full;
@@ -146,7 +152,13 @@ pub const RULES: &[&dyn Rule] = &[
     &cgroup_bpf_drop::CgroupBpfDrop,
     &nfqueue_no_reader::NfqueueNoReader,
     &neighbour_table_full::NeighbourTableFull,
+    &aqm_drop::AqmDrop,
+    &fq_limit_reached::FqLimitReached,
+    &qdisc_lock_contention::QdiscLockContention,
+    &qdisc_burst_too_small::QdiscBurstTooSmall,
+    &link_saturated::LinkSaturated,
     &qdisc_limit_reached::QdiscLimitReached,
+    &udp_send_buffer_full::UdpSendBufferFull,
     &vxlan_vni_mismatch::VxlanVniMismatch,
     &cpu_backlog_full::CpuBacklogFull,
     &veth_ring_full::VethRingFull,

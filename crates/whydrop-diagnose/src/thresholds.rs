@@ -84,6 +84,9 @@ thresholds! {
     /// How often per second the receive work of a CPU is cut off at its budget before it is worth
     /// telling; now and then it happens on every busy host.
     squeezes = 1.0, 0.0 ..= 100_000.0;
+    /// Share of a link's speed that was sent in the window, from which on the link itself is full and
+    /// not only its queue too short.
+    link_busy = 0.9, 0.1 ..= 1.0;
     /// Share of the window that the hypervisor took from a CPU, from which on it explains work that
     /// came too late.
     steal = 0.05, 0.001 ..= 1.0;

@@ -305,6 +305,8 @@ pub(crate) struct UdpSend {
     /// How many destinations take turns, counted up from the one given.
     #[serde(default = "one")]
     pub(crate) destinations: u16,
+    /// `SO_SNDBUF`, on sockets that do not wait for room; absent for the default, and patience.
+    pub(crate) sndbuf: Option<u32>,
     /// True if the sockets are connected, and so hear of ICMP errors.
     #[serde(default)]
     pub(crate) connected: bool,

@@ -5,17 +5,16 @@
 //! carrier drops with the same reason in a qdisc that counts nothing. Local UDP senders count the same
 //! packets again as `Ip.OutDiscards` and `Udp.SndbufErrors`; they are not added.
 
-use whydrop_model::{DropTotal, Evidence, Qdisc, Severity, TcHandle};
+use whydrop_model::{EvidenceItem, EvidenceKind, Namespace, Qdisc, Severity, TcHandle};
 
-use crate::case::Case;
+use crate::case::{Case, Conclusion, Loss};
 use crate::rule::Rule;
-use crate::traced::{self, Kind, Told};
+use crate::{command, qdisc, share, traced};
 
 /// See the module.
 pub(super) struct QdiscLimitReached;
 
 const ID: &str = "qdisc-limit-reached";
-const KIND: Kind = Kind { variant: None, signatures: &[], counters: &[] };
 
 impl Rule for QdiscLimitReached {
     fn cause(&self) -> &'static str {
@@ -23,62 +22,78 @@ impl Rule for QdiscLimitReached {
     }
 
     fn check(&self, case: &mut Case<'_>) {
-        let evidence = case.evidence();
-        let claims = case.claim(|total| {
-            matches!(total.reason.as_str(), "QDISC_DROP" | "QDISC_OVERLIMIT")
-                && dropping(evidence, total).is_some()
-        });
-        for group in traced::gather(case, claims) {
-            let qdisc = group.first().and_then(|total| dropping(evidence, total));
-            let device = group.device_name();
-            let kind = qdisc.map_or("qdisc", |qdisc| qdisc.kind.as_str());
-            let limits = qdisc.map(limits).unwrap_or_default();
-            let told = Told {
-                variant: qdisc.map(|qdisc| variant(evidence, qdisc, group.netns)),
-                object: Some(qdisc.map_or(format!("qdisc of {device}"), |qdisc| {
-                    format!("qdisc {} {} (parent {}) of {device}", kind, qdisc.handle, qdisc.parent)
-                })),
-                summary: format!(
-                    "The {kind} queue of {device} overflows{limits}: its limit or rate is too small for what \
-                     is sent"
-                ),
-                cure: "If the rate is meant, let the limit hold rate x the delay you accept; else raise the \
-                       rate, or pace the sender. A longer queue in front of a slower link only adds delay"
-                    .into(),
-                command: group.device.map(|device| format!("tc -s -d qdisc show dev {device}")),
-                useless: &[
-                    "net.core.wmem_max: the senders' errors are this queue's drops, counted again",
-                ],
-            };
-            group.conclude(case, ID, Severity::Critical, &KIND, told);
+        for namespace in case.namespaces() {
+            let queues = qdisc::dropping(namespace);
+            let mut devices: Vec<u32> = queues.iter().map(|(queue, _)| queue.ifindex).collect();
+            devices.dedup();
+            for ifindex in devices {
+                let open = qdisc::open(case, namespace, ifindex);
+                let here = queues.iter().filter(|(queue, _)| queue.ifindex == ifindex);
+                // Counters and tracer are not read in the same instant: each queue has its share.
+                for (queue, packets) in share::split(open, here.copied()) {
+                    conclude(case, namespace, queue, packets);
+                }
+            }
         }
     }
 }
 
-/// The queue that dropped on the device these packets were sent by: of those that count drops, the one
-/// furthest from the root, because parents count what their children drop.
-fn dropping<'e>(evidence: &'e Evidence, total: &DropTotal) -> Option<&'e Qdisc> {
-    let namespace = evidence.namespace(total.netns?)?;
-    let dropped = |qdisc: &&Qdisc| {
-        qdisc.ifindex == total.ifindex
-            && !qdisc.class
-            && qdisc.parent != TcHandle::INGRESS
-            && qdisc.stats.get("drops").is_some_and(|pair| pair.delta() > 0)
-    };
-    namespace.qdiscs.iter().filter(dropped).max_by_key(|qdisc| qdisc.parent != TcHandle::ROOT)
+fn conclude(case: &mut Case<'_>, namespace: &Namespace, queue: &Qdisc, packets: u64) {
+    let place = (namespace, queue.ifindex);
+    let claims = qdisc::claim(case, place, packets, qdisc::is_refusal);
+    for group in traced::gather(case, claims) {
+        let name = qdisc::name(namespace, queue);
+        let device = qdisc::device(namespace, queue);
+        let counted = qdisc::grown(&queue.stats, "drops");
+        let mut evidence = group.proof();
+        evidence.push(EvidenceItem::new(
+            EvidenceKind::Counter,
+            format!("drops of {name}"),
+            counted,
+        ));
+        let show = format!("tc -s -d qdisc show dev {device}");
+        let conclusion = Conclusion {
+            variant: Some(variant(namespace, queue)),
+            severity: Severity::Critical,
+            confidence: whydrop_model::Confidence::Confirmed,
+            loss: Loss { packets: group.packets, traced: group.packets, counted: counted.min(packets) },
+            site: group.site(case, Some(name)),
+            summary: format!(
+                "The {} queue of {device} overflows{}: its limit or rate is too small for what is sent",
+                queue.kind,
+                limits(queue)
+            ),
+            evidence,
+            remedies: vec![whydrop_model::Remedy {
+                summary: "If the rate is meant, let the limit hold rate x the delay you accept; else raise \
+                          the rate, or pace the sender. A longer queue in front of a slower link only adds \
+                          delay"
+                    .into(),
+                commands: command::within(namespace, &show).into_iter().collect(),
+                useless: vec![
+                    "net.core.wmem_max: the senders' errors are this queue's drops, counted again".into(),
+                ],
+            }],
+        };
+        case.conclude(ID, conclusion);
+    }
 }
 
-fn variant(evidence: &Evidence, qdisc: &Qdisc, netns: Option<u64>) -> &'static str {
-    let namespace = netns.and_then(|inode| evidence.namespace(inode));
+fn variant(namespace: &Namespace, queue: &Qdisc) -> &'static str {
     // The queue inside a shaper without classes is part of it.
-    let shaped = namespace.is_some_and(|one| {
-        one.qdiscs.iter().any(|root| {
-            root.ifindex == qdisc.ifindex && root.parent == TcHandle::ROOT && root.kind == "tbf"
-        })
+    let inside = namespace.qdiscs.iter().any(|root| {
+        root.ifindex == queue.ifindex && root.parent == TcHandle::ROOT && root.kind == "tbf"
     });
-    if shaped || qdisc.options.contains_key("rate_bytes") {
+    // Behind mq each hardware queue has a root of its own.
+    let below_class = namespace.qdiscs.iter().any(|class| {
+        class.class
+            && class.ifindex == queue.ifindex
+            && class.handle == queue.parent
+            && class.kind != "mq"
+    });
+    if inside || queue.options.contains_key("rate_bytes") {
         "shaper"
-    } else if qdisc.parent != TcHandle::ROOT {
+    } else if below_class {
         "child"
     } else {
         "txqueuelen"

@@ -122,6 +122,10 @@ fn source(to: SocketAddr, plan: &UdpSend, number: u16) -> io::Result<UdpSocket> 
         socket.connect(to)?;
     }
     let options = socket2::SockRef::from(&socket);
+    if let Some(sndbuf) = plan.sndbuf {
+        options.set_send_buffer_size(sndbuf as usize)?;
+        options.set_nonblocking(true)?;
+    }
     if let Some(ttl) = plan.ttl {
         if to.is_ipv4() {
             options.set_ttl_v4(ttl.into())?;
