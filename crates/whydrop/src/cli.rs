@@ -30,12 +30,20 @@ Examples:
   whydrop fix                        one change for each fault, and why; changes nothing
   whydrop watch --stack              every kind of drop as it happens, with kernel stacks";
 
+const SETTINGS: &str = "\
+Settings (TOML): /etc/whydrop/config.toml, then ~/.config/whydrop/config.toml
+  [thresholds]                       where the diagnosis draws its lines
+  steal = 0.1
+  [watch]                            defaults of a command: its long options
+  rate = 20";
+
 /// Why does this Linux host drop packets, and what makes it stop?
 ///
 /// Without a command: `whydrop diagnose`.
 #[derive(Debug, Parser)]
 #[command(name = "whydrop", version, args_conflicts_with_subcommands = true)]
-#[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(after_help = EXIT_CODES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{SETTINGS}\n\n{EXIT_CODES}"))]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -70,6 +78,17 @@ pub(crate) enum Command {
     Kernel(Kernel),
     /// Reproduce causes of packet loss in throw-away network namespaces
     Lab(Lab),
+    /// Print what completes commands and options in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one per command
+    Man {
+        /// Folder to write them to
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// One part in a reproduction; started by the lab
     #[command(hide = true)]
     LabActor(LabActor),
@@ -85,6 +104,10 @@ pub(crate) struct Observe {
     /// Read the kernel's BTF from this file
     #[arg(long, value_name = "FILE", default_value = whydrop_probe::VMLINUX_BTF)]
     pub(crate) kernel_btf: PathBuf,
+
+    /// Take settings from this file alone, and not from the usual ones (see `whydrop --help`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Create this file once the tracer is attached and the first counters are read
     #[arg(long, value_name = "FILE", hide = true)]
@@ -104,10 +127,6 @@ pub(crate) struct Diagnose {
     /// Also store the evidence in this file; replaced if it exists
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) save: Option<PathBuf>,
-
-    /// Take settings from this file: TOML, thresholds in the table `[thresholds]`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 
     /// How to write the report
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format_parser())]
@@ -160,10 +179,6 @@ pub(crate) struct Fix {
     /// Only faults of this cause
     #[arg(long, value_name = "CAUSE")]
     pub(crate) cause: Option<String>,
-
-    /// Take settings from this file: TOML, thresholds in the table `[thresholds]`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 
     /// `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text")]

@@ -1,11 +1,13 @@
 //! One file per command, and the way from the command line to them.
 
 mod changes;
+mod completions;
 mod diagnose;
 mod explain;
 mod fix;
 mod kernel;
 mod lab;
+mod man;
 mod reasons;
 mod record;
 mod sockets;
@@ -34,6 +36,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Reasons(options)) => reasons::run(&options),
         Some(Command::Kernel(options)) => kernel::run(&options),
         Some(Command::Lab(options)) => lab::run(&options.command),
+        Some(Command::Completions { shell }) => completions::run(shell),
+        Some(Command::Man { folder }) => man::run(&folder),
         Some(Command::LabActor(options)) => return lab::act(&options.arguments),
     };
     result.unwrap_or_else(|error| failure::report(&error))

@@ -15,10 +15,18 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 fn main() -> ExitCode {
-    match cli::Arguments::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    let command = match config::defaults(cli::Arguments::command(), &words) {
+        Ok(command) => command,
+        Err(error) => return failure::report(&error),
+    };
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| cli::Arguments::from_arg_matches(&matches));
+    match parsed {
         Ok(arguments) => commands::run(arguments),
         Err(error) => failure::usage(&error),
     }

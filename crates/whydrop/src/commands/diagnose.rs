@@ -10,7 +10,7 @@ use crate::{config, evidence_file, failure, observe, output};
 
 /// Runs the command.
 pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
-    let settings = config::read(options.config.as_deref())?;
+    let settings = config::read(options.observe.config.as_deref())?;
     let evidence = match &options.file {
         Some(path) => evidence_file::read(path)?,
         None => live(options)?,

@@ -38,7 +38,7 @@ struct Outcome {
 
 /// Runs the command.
 pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
-    let thresholds = config::read(options.config.as_deref())?.thresholds;
+    let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let evidence = match &options.file {
         Some(path) => evidence_file::read(path)?,
         None => observe::observe(&live_window(options), options.duration)?,
@@ -124,7 +124,7 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
 fn verify(options: &Fix, case: &Case, cure: &Cure) -> anyhow::Result<(Effect, Trial, Trial)> {
     let what = Observe { netns: case.evidence.scope.netns.clone(), ..options.observe.clone() };
     let evidence = observe::observe(&what, options.verify)?;
-    let thresholds = config::read(options.config.as_deref())?.thresholds;
+    let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let report = whydrop_diagnose::diagnose(&evidence, &thresholds);
     let before = trial::trial(&case.evidence, &case.report, cure);
     let after = trial::trial(&evidence, &report, cure);

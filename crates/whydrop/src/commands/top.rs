@@ -21,10 +21,10 @@ use whydrop_model::Evidence;
 use whydrop_top::{Flow, Lap, Looks, Screen};
 
 use crate::cli::Top;
-use crate::failure;
 use crate::laps::Laps;
 use crate::observe::{TICK, announce};
 use crate::signals::Ended;
+use crate::{config, failure};
 
 /// How soon a key, a new size or a lap is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -35,6 +35,7 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
         bail!("top needs a terminal: `whydrop diagnose` reports without one");
     }
     let ended = Ended::listen()?;
+    let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let mut laps = Laps::start(&options.observe, options.interval)?;
     if let Some(path) = &options.observe.ready_file {
         announce(path)?;
@@ -47,7 +48,7 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
         .spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if laps.wait(TICK) {
-                    let lap = laps.lap().map(lap);
+                    let lap = laps.lap().map(|evidence| lap(evidence, &thresholds));
                     let failed = lap.is_err();
                     if tell.send(lap).is_err() || failed {
                         return;
@@ -97,8 +98,8 @@ fn show(
     Ok(())
 }
 
-fn lap(evidence: Evidence) -> Lap {
-    let report = diagnose(&evidence, &Thresholds::default());
+fn lap(evidence: Evidence, thresholds: &Thresholds) -> Lap {
+    let report = diagnose(&evidence, thresholds);
     let named = |namespace: &whydrop_model::Namespace| {
         let own = namespace.own.then(|| "this host".to_owned());
         Some((namespace.inode, namespace.name.clone().or(own)?))

@@ -6,6 +6,7 @@ mod explain;
 mod lab;
 mod program;
 mod replay;
+mod shell;
 mod sockets;
 mod top;
 mod watch;
