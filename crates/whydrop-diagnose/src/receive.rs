@@ -18,6 +18,25 @@ pub(crate) fn burst(socket: &Socket) -> u64 {
     if most == 0 { socket.drops.delta32() } else { most }
 }
 
+/// The longest time, in milliseconds, from a moment at which the buffer was three quarters full until
+/// it was less than half full, and whether that was so at the end: a reader that is a little ahead for
+/// a moment has not caught up. `end_ms` is when the window closed.
+pub(crate) fn pinned(socket: &Socket, rcvbuf: u32, end_ms: u64) -> (u64, bool) {
+    let (full, half) = (rcvbuf / 4 * 3, rcvbuf / 2);
+    let (mut longest, mut since) = (0, None);
+    for step in &socket.steps {
+        if step.queued >= full {
+            since.get_or_insert(step.at_ms);
+        } else if step.queued < half
+            && let Some(begun) = since.take()
+        {
+            longest = longest.max(step.at_ms.saturating_sub(begun));
+        }
+    }
+    let last = since.map_or(0, |begun| end_ms.saturating_sub(begun));
+    (longest.max(last), since.is_none())
+}
+
 /// What a packet of this length is charged to a buffer: `struct sk_buff`, and the data with its
 /// headroom and `struct skb_shared_info` in the next power of two (`SKB_TRUESIZE`,
 /// `include/linux/skbuff.h`; sizes of 64-bit kernels).

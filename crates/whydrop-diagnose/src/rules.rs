@@ -21,9 +21,12 @@ mod conntrack_table_full;
 mod cpu_backlog_full;
 mod cpu_starvation;
 mod fq_limit_reached;
+mod fragment_distance_limit;
+mod fragment_memory_limit;
 mod fragment_overlap;
 mod fragment_timeout;
 mod hardening_sysctl_drop;
+mod icmp_replies_limited;
 mod ifb_without_redirect;
 mod invalid_source_mac;
 mod ip_forwarding_disabled;
@@ -50,11 +53,13 @@ mod nic_rx_ring_overrun;
 mod nic_tx_stall;
 mod no_route_forwarding;
 mod path_mtu_exceeded;
+mod pmtu_blackhole;
 mod purged_by_reconfiguration;
 mod qdisc_burst_too_small;
 mod qdisc_limit_reached;
 mod qdisc_lock_contention;
 mod reverse_path_filter;
+mod routing_loop;
 mod security_module_drop;
 mod service_bound_elsewhere;
 mod socket_closed_with_data;
@@ -122,25 +127,29 @@ pub const RULES: &[&dyn Rule] = &[
     &udp_port_closed::UdpPortClosed,
     &udp_receive_buffer_full::UdpReceiveBufferFull,
     &reverse_path_filter::ReversePathFilter,
+    &xfrm_no_state::XfrmNoState,
+    &blackhole_route::BlackholeRoute,
     &no_route_forwarding::NoRouteForwarding,
     &ip_forwarding_disabled::IpForwardingDisabled,
     &address_not_local::AddressNotLocal,
     &local_send_refused::LocalSendRefused,
+    &routing_loop::RoutingLoop,
     &ttl_expired::TtlExpired,
     &neighbour_unreachable::NeighbourUnreachable,
     &bad_checksum::BadChecksum,
-    &malformed_packet::MalformedPacket,
     &martian_address::MartianAddress,
-    &xfrm_no_state::XfrmNoState,
+    &malformed_packet::MalformedPacket,
     &unknown_ip_protocol::UnknownIpProtocol,
+    &pmtu_blackhole::PmtuBlackhole,
     &path_mtu_exceeded::PathMtuExceeded,
     &fragment_timeout::FragmentTimeout,
     &link_mtu_mismatch::LinkMtuMismatch,
     &tc_redirect_failed::TcRedirectFailed,
     &tc_filter_drop::TcFilterDrop,
     &neighbour_queue_full::NeighbourQueueFull,
+    &fragment_memory_limit::FragmentMemoryLimit,
     &fragment_overlap::FragmentOverlap,
-    &blackhole_route::BlackholeRoute,
+    &fragment_distance_limit::FragmentDistanceLimit,
     &wrong_destination_mac::WrongDestinationMac,
     &link_down::LinkDown,
     &bridge_port_not_forwarding::BridgePortNotForwarding,
@@ -181,6 +190,7 @@ pub const RULES: &[&dyn Rule] = &[
     &nic_pause_frames::NicPauseFrames,
     &cloud_allowance_exceeded::CloudAllowanceExceeded,
     &cpu_starvation::CpuStarvation,
+    &icmp_replies_limited::IcmpRepliesLimited,
     // What all the others found is what local losses explain.
     &tcp_path_loss::TcpPathLoss,
 ];

@@ -116,6 +116,10 @@ thresholds! {
     /// Share of the segments sent again that the peer had already, from which on the path loses
     /// nothing and the retransmissions themselves are the trouble.
     spurious = 0.8, 0.1 ..= 1.0;
+    /// Packets forwarded for each one that died of its time to live from which on they may have gone
+    /// round: a loop of two routers forwards a packet some thirty times on each, traceroute a few
+    /// packets for each that dies.
+    loop_forwards = 8.0, 2.0 ..= 1000.0;
 }
 
 impl Thresholds {

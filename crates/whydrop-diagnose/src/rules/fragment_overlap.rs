@@ -4,10 +4,11 @@
 //! (`net/ipv4/ip_fragment.c`, 6.18): the kernel throws the whole datagram away. Without overlaps the
 //! same function refuses for want of memory, which is another cause.
 
-use whydrop_model::{DropTotal, Severity};
+use whydrop_model::Severity;
 
 use crate::case::Case;
 use crate::rule::Rule;
+use crate::signature::drops;
 use crate::traced::{self, Kind, Told};
 
 /// See the module.
@@ -17,7 +18,11 @@ const ID: &str = "fragment-overlap";
 
 const KIND: Kind = Kind {
     variant: None,
-    signatures: &[],
+    signatures: &[
+        drops("DUP_FRAG", "*"),
+        drops("NOT_SPECIFIED", "ip_defrag"),
+        drops("NOT_SPECIFIED", "ipv6_frag_rcv"),
+    ],
     counters: &["Ip.ReasmFails", "IpExt.ReasmOverlaps", "snmp6.Ip6ReasmFails"],
 };
 
@@ -27,18 +32,7 @@ impl Rule for FragmentOverlap {
     }
 
     fn check(&self, case: &mut Case<'_>) {
-        let evidence = case.evidence();
-        let overlaps = |total: &DropTotal| {
-            let namespace = total.netns.and_then(|inode| evidence.namespace(inode));
-            namespace.and_then(|one| one.delta("IpExt.ReasmOverlaps")).unwrap_or(0) > 0
-        };
-        let claims = case.claim(|total| {
-            let symbol = total.site.as_ref().map_or("", |site| site.symbol.as_str());
-            let defrag = matches!(symbol, "ip_defrag" | "ipv6_frag_rcv");
-            total.reason == "DUP_FRAG"
-                || (total.reason == "NOT_SPECIFIED" && defrag && overlaps(total))
-        });
-        for group in traced::gather(case, claims) {
+        for group in traced::take(case, KIND.signatures) {
             let from = group.sources();
             let told = Told {
                 object: Some(format!("fragments from {from}")),

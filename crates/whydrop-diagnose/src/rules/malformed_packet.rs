@@ -44,6 +44,8 @@ const KINDS: &[Kind] = &[
             drops("NOT_SPECIFIED", "ipv6_destopt_rcv"),
             drops("NOT_SPECIFIED", "ipv6_rthdr_rcv"),
             drops("NOT_SPECIFIED", "ip6_parse_tlv"),
+            drops("IP_INHDR", "ip6_parse_tlv"),
+            drops("UNHANDLED_PROTO", "ip6_tlvopt_unknown"),
         ],
         counters: &["snmp6.Ip6InHdrErrors"],
     },

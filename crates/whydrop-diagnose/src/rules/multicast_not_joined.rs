@@ -3,6 +3,8 @@
 //! Router solicitations, MLD reports, mDNS and their kind reach every host on the link; a host that
 //! did not join drops them. `Udp.IgnoredMulti` counts some of them.
 
+use whydrop_model::{DropTotal, Namespace};
+
 use crate::case::Case;
 use crate::rule::Rule;
 use crate::signature::{self, Signature, drops};
@@ -49,6 +51,10 @@ const SIGNATURES: &[Signature] = &[
     },
 ];
 
+/// Where datagrams for many that nobody hears are freed, with the counter of them.
+const UNHEARD: [(&str, &str); 2] =
+    [("__udp4_lib_rcv", "Udp.IgnoredMulti"), ("__udp6_lib_rcv", "snmp6.Udp6IgnoredMulti")];
+
 impl Rule for MulticastNotJoined {
     fn cause(&self) -> &'static str {
         ID
@@ -56,5 +62,43 @@ impl Rule for MulticastNotJoined {
 
     fn check(&self, case: &mut Case<'_>) {
         signature::book_as_noise(case, ID, SIGNATURES);
+        for namespace in case.namespaces() {
+            for (symbol, counter) in UNHEARD {
+                unheard(case, namespace, symbol, counter);
+            }
+        }
+    }
+}
+
+/// Datagrams to the broadcast address of a subnet, which the packets do not tell from one of a host:
+/// as many as the counter has beyond those that were told.
+fn unheard(case: &mut Case<'_>, namespace: &Namespace, symbol: &str, counter: &str) {
+    let at = |total: &DropTotal| {
+        total.netns == Some(namespace.inode)
+            && total.reason == "NOT_SPECIFIED"
+            && total.site.as_ref().is_some_and(|site| site.symbol == symbol)
+    };
+    let told =
+        case.evidence().tracer.totals.iter().filter(|total| at(total) && total.marks.multicast);
+    let told: u64 = told.map(|total| total.packets).sum();
+    let rest = namespace.delta(counter).unwrap_or(0).saturating_sub(told);
+    let claims = case.claim_up_to(rest, at);
+    signature::book_claims_as_noise(case, ID, claims);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Thresholds, diagnose, sample};
+
+    #[test]
+    fn a_broadcast_that_nobody_hears_is_told_by_its_counter() {
+        let mut evidence = sample::evidence();
+        sample::count(&mut evidence, "Udp.IgnoredMulti", 30);
+        let mut marked = sample::total("NOT_SPECIFIED", "__udp4_lib_rcv", 10);
+        marked.marks.multicast = true;
+        let broadcast = sample::total("NOT_SPECIFIED", "__udp4_lib_rcv", 25);
+        evidence.tracer.totals = vec![marked, broadcast];
+        let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
+        assert_eq!((ledger.benign, ledger.unexplained), (30, 5), "five have another cause");
     }
 }

@@ -15,7 +15,8 @@ pub(super) struct PathMtuExceeded;
 
 const ID: &str = "path-mtu-exceeded";
 
-const KINDS: &[Kind] = &[
+/// What they look like; where the sender is never told it is another cause.
+pub(super) const KINDS: &[Kind] = &[
     Kind {
         variant: Some("ipv4"),
         signatures: &[drops("PKT_TOO_BIG", "ip_forward")],

@@ -16,7 +16,8 @@ pub(super) struct TtlExpired;
 
 const ID: &str = "ttl-expired";
 
-const KINDS: &[Kind] = &[
+/// What they look like; a routing loop looks the same.
+pub(super) const KINDS: &[Kind] = &[
     Kind {
         variant: Some("ipv4"),
         signatures: &[drops("IP_INHDR", "ip_forward")],

@@ -11,7 +11,7 @@ use whydrop_model::{
 };
 
 use crate::case::{Case, Conclusion, Loss};
-use crate::receive::{USUAL_LENGTH, burst, truesize};
+use crate::receive::{USUAL_LENGTH, burst, pinned, truesize};
 use crate::rule::Rule;
 use crate::signature::{Signature, drops};
 use crate::{command, share, traced};
@@ -145,11 +145,10 @@ fn variant(case: &Case<'_>, socket: &Socket, rcvbuf: u32) -> &'static str {
         return "stopped";
     }
     let end = case.evidence().window.length().as_millis() as u64;
-    let pinned = socket.longest_at_least(rcvbuf / 4 * 3, end);
-    if rcvbuf > 0 && u128::from(pinned) >= case.thresholds().pinned().as_millis() {
-        return "slow-reader";
-    }
-    "burst"
+    let (pinned, drained) = pinned(socket, rcvbuf, end);
+    let long = u128::from(pinned) >= case.thresholds().pinned().as_millis();
+    // Only a reader that was seen to catch up was hit by a burst.
+    if rcvbuf > 0 && (long || !drained) { "slow-reader" } else { "burst" }
 }
 
 fn proof(overflow: &Overflow<'_>, local: &str, rcvbuf: u32) -> Vec<EvidenceItem> {
