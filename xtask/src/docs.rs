@@ -10,13 +10,17 @@ use anyhow::{Context, Result};
 use whydrop_diagnose::{Thresholds, causes, knowledge};
 
 use crate::proofs::{self, FIXTURES, Proof, SCENARIOS};
+use crate::scenario_keys;
 use crate::tidy::Tree;
 
 /// A document: its path and what makes it.
 type Document = (&'static str, fn(&Tree) -> String);
 
-const DOCUMENTS: &[Document] =
-    &[("docs/causes.md", causes_and_proofs), ("docs/thresholds.md", thresholds)];
+const DOCUMENTS: &[Document] = &[
+    ("docs/causes.md", causes_and_proofs),
+    ("docs/lab.md", scenario_keys::document),
+    ("docs/thresholds.md", thresholds),
+];
 
 /// Runs the task.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
@@ -37,7 +41,8 @@ pub(crate) fn stale(tree: &Tree) -> impl Iterator<Item = &'static str> {
     })
 }
 
-const MADE: &str = "<!-- Made by `cargo xtask docs`; change the sources instead. -->";
+/// The first line of every such document.
+pub(crate) const MADE: &str = "<!-- Made by `cargo xtask docs`; change the sources instead. -->";
 
 fn causes_and_proofs(tree: &Tree) -> String {
     let (proofs, _) = proofs::all(tree);

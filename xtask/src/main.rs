@@ -16,6 +16,7 @@ mod command;
 mod debian;
 mod docs;
 mod proofs;
+mod scenario_keys;
 #[cfg(test)]
 mod scratch;
 mod test;

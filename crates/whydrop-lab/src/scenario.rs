@@ -52,13 +52,13 @@ pub(crate) struct Scenario {
     /// Roles that the diagnosis is not told to look at: another host, as far as it can know.
     #[serde(default)]
     pub(crate) unobserved: Vec<String>,
-    /// Set before anything else.
+    /// Sysctls by role and name, set before anything else.
     #[serde(default)]
     pub(crate) sysctl: Sysctls,
     /// Carried out before the servers start, in this order.
     #[serde(default)]
     pub(crate) setup: Vec<Lines>,
-    /// Set once the servers listen.
+    /// Sysctls by role and name, set once the servers listen.
     #[serde(default)]
     pub(crate) sysctl_after_listen: Sysctls,
     #[serde(default)]
@@ -87,10 +87,12 @@ pub(crate) struct Scenario {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Lines {
+    /// Role in whose namespace they run.
     pub(crate) role: String,
     /// Act that they open, before its traffic; only for `during`.
     #[serde(default)]
     pub(crate) act: u8,
+    /// The lines, in this order.
     pub(crate) run: Vec<Line>,
     /// What must be so before the play goes on.
     pub(crate) until: Option<Until>,
@@ -100,6 +102,7 @@ pub(crate) struct Lines {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Until {
+    /// The line, run again and again.
     pub(crate) line: Line,
     /// What its output must contain.
     pub(crate) says: String,
@@ -124,12 +127,16 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// Where it runs.
     pub(crate) role: String,
+    /// Port it listens on.
     pub(crate) port: u16,
     /// Address to listen on; absent for the role's own.
     pub(crate) bind: Option<IpAddr>,
+    /// Argument of `listen()`.
     pub(crate) backlog: u16,
+    /// When it calls `accept()`.
     #[serde(default)]
     pub(crate) accept: Accept,
+    /// What it does with a connection.
     #[serde(default)]
     pub(crate) respond: Respond,
     /// `SO_RCVBUF`; absent for what the kernel gives.
@@ -167,8 +174,10 @@ pub(crate) struct Traffic {
     pub(crate) to: Option<String>,
     /// Where it goes if not to a server's address.
     pub(crate) at: Option<Target>,
+    /// The act that it is played in; 0 if not said.
     #[serde(default)]
     pub(crate) act: u8,
+    /// What is done.
     pub(crate) play: Play,
 }
 
@@ -201,6 +210,7 @@ pub(crate) enum Amount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Least {
+    /// The least.
     pub(crate) min: u64,
 }
 
@@ -217,10 +227,12 @@ impl Amount {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Expectation {
+    /// Id of the cause.
     pub(crate) cause: String,
     /// Variants of which any is right; empty if the cause has none.
     #[serde(default)]
     pub(crate) variant: Vec<String>,
+    /// Its class.
     pub(crate) class: Class,
     /// Role of the namespace it must be sited in.
     pub(crate) netns: String,

@@ -46,7 +46,9 @@ pub(crate) struct Frame {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Ether {
+    /// Absent for the `veth0` of role `b`.
     pub(crate) to: Option<Mac>,
+    /// Absent for the `veth0` of role `a`.
     pub(crate) from: Option<Mac>,
     /// VLAN id of an 802.1Q tag.
     pub(crate) vlan: Option<u16>,
@@ -58,26 +60,33 @@ pub(crate) struct Ether {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Ipv4 {
+    /// Source.
     pub(crate) from: Ipv4Addr,
+    /// Destination.
     pub(crate) to: Ipv4Addr,
     /// DSCP and ECN, the byte.
     #[serde(default)]
     pub(crate) tos: u8,
+    /// Absent for 64.
     pub(crate) ttl: Option<u8>,
     /// Absent for that of the layer above.
     pub(crate) protocol: Option<u8>,
     /// Identification in the first round, one more in each further one.
     #[serde(default)]
     pub(crate) id: u16,
+    /// The flag DF.
     #[serde(default)]
     pub(crate) dont_fragment: bool,
+    /// The flag MF.
     #[serde(default)]
     pub(crate) more_fragments: bool,
     /// Where the fragment starts, in bytes.
     #[serde(default)]
     pub(crate) offset: u16,
+    /// Options, whole; their length is a multiple of four.
     #[serde(default)]
     pub(crate) options: Hex,
+    /// Version that is claimed.
     pub(crate) version: Option<u8>,
     /// Header length that is claimed, in words.
     pub(crate) header_words: Option<u8>,
@@ -113,8 +122,11 @@ impl Ipv4 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Ipv6 {
+    /// Source.
     pub(crate) from: Ipv6Addr,
+    /// Destination.
     pub(crate) to: Ipv6Addr,
+    /// Absent for 64.
     pub(crate) hop_limit: Option<u8>,
     /// Absent for that of the layer above.
     pub(crate) next_header: Option<u8>,
@@ -124,11 +136,13 @@ pub(crate) struct Ipv6 {
     /// Identification in the first round of a fragment header that is put in front of the payload;
     /// one more in each further round.
     pub(crate) fragment_id: Option<u32>,
+    /// True if more fragments of the packet follow.
     #[serde(default)]
     pub(crate) more_fragments: bool,
     /// Where the fragment starts, in bytes.
     #[serde(default)]
     pub(crate) offset: u16,
+    /// Version that is claimed.
     pub(crate) version: Option<u8>,
     /// Payload length that is claimed, in bytes.
     pub(crate) length: Option<u16>,
@@ -138,7 +152,9 @@ pub(crate) struct Ipv6 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Udp {
+    /// Source port.
     pub(crate) from: u16,
+    /// Destination port.
     pub(crate) to: u16,
     /// Length that is claimed, in bytes.
     pub(crate) length: Option<u16>,
@@ -150,10 +166,13 @@ pub(crate) struct Udp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Tcp {
+    /// Source port.
     pub(crate) from: u16,
+    /// Destination port.
     pub(crate) to: u16,
     /// The byte of flags; absent for SYN alone.
     pub(crate) flags: Option<u8>,
+    /// Sequence number; 0 if not said.
     #[serde(default)]
     pub(crate) sequence: u32,
     /// Header length that is claimed, in words.
@@ -166,7 +185,9 @@ pub(crate) struct Tcp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Icmp {
+    /// Type of the message.
     pub(crate) r#type: u8,
+    /// Code of the message; 0 if not said.
     #[serde(default)]
     pub(crate) code: u8,
     /// The four bytes behind the checksum.
@@ -180,6 +201,7 @@ pub(crate) struct Icmp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Vxlan {
+    /// Number of the network (VNI).
     pub(crate) vni: u32,
     /// The byte of flags; absent for "the VNI is valid" alone.
     pub(crate) flags: Option<u8>,

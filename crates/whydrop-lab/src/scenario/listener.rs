@@ -15,6 +15,7 @@ pub(crate) struct UdpServer {
     pub(crate) name: String,
     /// Where it runs.
     pub(crate) role: String,
+    /// Port it receives on.
     pub(crate) port: u16,
     /// Address to receive on; absent for the role's own.
     pub(crate) bind: Option<IpAddr>,
@@ -25,8 +26,10 @@ pub(crate) struct UdpServer {
     /// A filter of its own refuses every datagram.
     #[serde(default)]
     pub(crate) refuse: bool,
+    /// When it reads.
     #[serde(default)]
     pub(crate) read: Read,
+    /// True if it sends back what it reads.
     #[serde(default)]
     pub(crate) echo: bool,
     /// From a datagram to its echo.

@@ -14,6 +14,7 @@ use crate::part::{Accept, Play, Read, Respond};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Remedy {
+    /// Set after the scenario's own, which they replace.
     #[serde(default)]
     pub(crate) sysctl: Sysctls,
     /// Carried out after the scenario's own.
@@ -44,15 +45,23 @@ pub(crate) struct Remedy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Change {
+    /// As in a server.
     pub(crate) backlog: Option<u16>,
+    /// As in a server.
     pub(crate) accept: Option<Accept>,
+    /// As in a server.
     pub(crate) respond: Option<Respond>,
+    /// As in a server.
     pub(crate) relisten: Option<bool>,
+    /// As in a server.
     pub(crate) stopped: Option<bool>,
+    /// As in a server.
     pub(crate) bind: Option<IpAddr>,
+    /// As in a server.
     pub(crate) rcvbuf: Option<u32>,
     /// False if it drops its filter.
     pub(crate) refuse: Option<bool>,
+    /// As in a UDP server.
     pub(crate) read: Option<Read>,
     /// True if it may use all the CPU time there is.
     #[serde(default)]
