@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use whydrop_model::{
     Class, Confidence, DropTotal, Evidence, EvidenceItem, Exemplar, Finding, LedgerEntry, Link,
-    Namespace, NetnsRef, Remedy, Severity, Site,
+    Namespace, NetnsRef, NotChecked, Remedy, Severity, Site,
 };
 
 use crate::causes;
@@ -22,6 +22,7 @@ pub struct Case<'e> {
     fields: BTreeMap<(u64, u32, &'static str), u64>,
     entries: Vec<LedgerEntry>,
     findings: Vec<Finding>,
+    unknown: Vec<NotChecked>,
 }
 
 /// Drops taken out of one total.
@@ -91,6 +92,7 @@ impl<'e> Case<'e> {
             fields: BTreeMap::new(),
             entries: Vec::new(),
             findings: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -268,9 +270,14 @@ impl<'e> Case<'e> {
         Loss { packets, traced, counted }
     }
 
-    /// The books, closed.
-    pub(crate) fn close(self) -> (Vec<Finding>, Vec<LedgerEntry>) {
-        (self.findings, self.entries)
+    /// Says what a rule could not find out, and why, so that the reader knows what was not looked at.
+    pub fn could_not_check(&mut self, what: String, why: &str) {
+        self.unknown.push(NotChecked { what, why: why.into() });
+    }
+
+    /// The books, closed: findings, accounts, and what could not be found out.
+    pub(crate) fn close(self) -> (Vec<Finding>, Vec<LedgerEntry>, Vec<NotChecked>) {
+        (self.findings, self.entries, self.unknown)
     }
 
     /// The site of something known only by its namespace.

@@ -17,7 +17,7 @@ pub(crate) fn within(namespace: &Namespace, command: &str) -> Option<String> {
 }
 
 /// A word for a POSIX shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.into()

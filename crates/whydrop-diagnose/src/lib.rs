@@ -11,6 +11,7 @@ mod conntrack;
 pub mod counters;
 mod cpus;
 pub mod cure;
+mod doubts;
 mod fib;
 mod firewall;
 mod holders;
@@ -22,6 +23,7 @@ mod nic_loss;
 mod programs;
 mod qdisc;
 mod queues;
+mod raw;
 pub mod reasons;
 mod receive;
 mod remainder;
@@ -58,7 +60,8 @@ pub fn diagnose(evidence: &Evidence, thresholds: &Thresholds) -> Report {
         rule.check(&mut case);
     }
     remainder::book(&mut case);
-    let (mut findings, entries) = case.close();
+    let (mut findings, entries, unknown) = case.close();
+    let doubts = doubts::about(evidence, &entries);
     findings.sort_by_key(rank);
     let ledger = ledger(entries);
     let layers = layers::verdicts(evidence, &findings, &ledger);
@@ -82,7 +85,7 @@ pub fn diagnose(evidence: &Evidence, thresholds: &Thresholds) -> Report {
             sampled: evidence.tracer.sampled,
             lost: evidence.tracer.lost,
         },
-        not_checked: evidence.not_checked.clone(),
+        not_checked: evidence.not_checked.iter().cloned().chain(unknown).chain(doubts).collect(),
         layers,
     }
 }

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use whydrop_model::{Confidence, EvidenceItem, EvidenceKind, Link, Namespace, Severity, Site};
+use whydrop_model::{
+    Confidence, DropTotal, EvidenceItem, EvidenceKind, Link, Namespace, Remedy, Severity, Site,
+};
 
-use crate::UNEXPLAINED;
 use crate::case::{Case, Conclusion, Loss};
+use crate::{UNEXPLAINED, command, raw};
 
 /// Counters whose every step is a lost packet, with the drop reason under which the tracer sees the
 /// same packets; an empty reason means that it never does.
@@ -25,7 +27,7 @@ pub(crate) fn book(case: &mut Case<'_>) {
 }
 
 fn traced(case: &mut Case<'_>) {
-    let mut groups: BTreeMap<(Option<u64>, String), (u64, Option<String>)> = BTreeMap::new();
+    let mut groups: BTreeMap<_, (u64, Vec<&DropTotal>)> = BTreeMap::new();
     for claim in case.open() {
         let total = claim.total;
         let place = total.site.as_ref().map_or_else(
@@ -34,17 +36,45 @@ fn traced(case: &mut Case<'_>) {
                 if site.symbol.is_empty() { site.to_string() } else { site.symbol.clone() }
             },
         );
-        let group = groups
-            .entry((total.netns, format!("{}@{place}", total.reason)))
-            .or_insert_with(|| (0, total.device.clone()));
+        let group = groups.entry((total.netns, format!("{}@{place}", total.reason))).or_default();
         group.0 += claim.packets;
-        if group.1 != total.device {
-            group.1 = None;
-        }
+        group.1.push(total);
     }
-    for ((netns, signature), (packets, device)) in groups {
+    for ((netns, signature), (packets, totals)) in groups {
+        let same = totals.iter().all(|total| total.device == totals[0].device);
+        let device = totals[0].device.clone().filter(|_| same);
         let site = Site { device, object: Some(signature.clone()), ..case.site_of(netns) };
-        record(case, site, (packets, 0), EvidenceKind::Tracer, &signature);
+        let mut evidence = vec![EvidenceItem::new(EvidenceKind::Tracer, &*signature, packets)];
+        evidence.extend(raw::of_drops(case, &totals));
+        let look = look_again(case, netns, &totals[0].reason);
+        record(case, site, Loss::traced(packets), &signature, evidence, look);
+    }
+}
+
+/// How to see more of them.
+fn look_again(case: &Case<'_>, netns: Option<u64>, reason: &str) -> Remedy {
+    let name = netns.and_then(|inode| case.evidence().namespace(inode)?.name.as_ref());
+    let within = name.map_or(String::new(), |name| format!(" --netns {}", command::quoted(name)));
+    Remedy {
+        summary:
+            "Look at the next ones as they happen, each with its stack and packet, and compare \
+                  with what the layers beside it count"
+                .into(),
+        commands: vec![format!(
+            "whydrop watch --reason {} --stack{within}",
+            command::quoted(reason)
+        )],
+        useless: vec!["several sysctls at once in the hope that one helps".into()],
+    }
+}
+
+/// How to see more of what only a counter tells.
+fn count_again() -> Remedy {
+    Remedy {
+        summary: "Record a window in which it grows again: what grows with it tells the cause"
+            .into(),
+        commands: vec!["whydrop record --duration 30 -o again.whydrop".into()],
+        useless: Vec::new(),
     }
 }
 
@@ -56,7 +86,7 @@ fn counted(case: &mut Case<'_>) {
             if missing > 0 {
                 let object = Some((*counter).to_string());
                 let site = Site { object, ..case.site_of(Some(namespace.inode)) };
-                record(case, site, (0, missing), EvidenceKind::Counter, counter);
+                only_counted(case, site, missing, counter);
             }
         }
     }
@@ -78,7 +108,7 @@ fn link_losses(case: &mut Case<'_>) {
                         ..case.site_of(Some(namespace.inode))
                     };
                     let name = format!("{} {field}", link.name);
-                    record(case, site, (0, lost), EvidenceKind::Counter, &name);
+                    only_counted(case, site, lost, &name);
                 }
             }
         }
@@ -95,17 +125,23 @@ fn traced_as(case: &Case<'_>, namespace: Option<&Namespace>, reason: &str) -> u6
         .sum()
 }
 
+/// Records what only a counter tells.
+fn only_counted(case: &mut Case<'_>, site: Site, packets: u64, name: &str) {
+    let evidence = vec![EvidenceItem::new(EvidenceKind::Counter, name, packets)];
+    record(case, site, Loss::counted(packets), name, evidence, count_again());
+}
+
 fn record(
     case: &mut Case<'_>,
     site: Site,
-    (traced, counted): (u64, u64),
-    kind: EvidenceKind,
+    loss: Loss,
     name: &str,
+    evidence: Vec<EvidenceItem>,
+    look: Remedy,
 ) {
-    let packets = traced + counted;
+    let packets = loss.packets;
     // An info finding loses nothing by contract, so the account is made here: the ledger has the
     // number.
-    let loss = Loss { packets, traced, counted };
     case.account(UNEXPLAINED, loss, site.clone());
     case.conclude(
         UNEXPLAINED,
@@ -116,8 +152,8 @@ fn record(
             loss: Loss::default(),
             site,
             summary: format!("{packets} packets were dropped as {name} and match no known cause"),
-            evidence: vec![EvidenceItem::new(kind, name, packets)],
-            remedies: Vec::new(),
+            evidence,
+            remedies: vec![look],
         },
     );
 }
