@@ -9,7 +9,8 @@ use whydrop_model::{
 };
 
 use crate::case::{Case, Conclusion, Loss};
-use crate::{UNEXPLAINED, command, raw};
+use crate::nic::{self, Class};
+use crate::{UNEXPLAINED, command, nic_loss, raw};
 
 /// Counters whose every step is a lost packet, with the drop reason under which the tracer sees the
 /// same packets; an empty reason means that it never does.
@@ -24,6 +25,7 @@ pub(crate) fn book(case: &mut Case<'_>) {
     traced(case);
     counted(case);
     link_losses(case);
+    drivers(case);
 }
 
 fn traced(case: &mut Case<'_>) {
@@ -111,6 +113,32 @@ fn link_losses(case: &mut Case<'_>) {
                     only_counted(case, site, lost, &name);
                 }
             }
+        }
+    }
+}
+
+/// What drivers of cards say they dropped, without a reason; not what of it has a cause by another
+/// counter: no memory, an XDP program.
+fn drivers(case: &mut Case<'_>) {
+    for namespace in case.namespaces() {
+        for link in namespace.links.iter().filter(|link| nic_loss::is_hardware(link)) {
+            let certain = |name: &str| {
+                nic::statistic(nic_loss::driver(link), name).is_some_and(|it| it.certain)
+            };
+            let of = |class| nic_loss::lost_where(link, class, certain);
+            let dropped = of(Class::DriverDrop);
+            let known = of(Class::NoMemory).packets + of(Class::XdpDrop).packets;
+            let lost = dropped.packets.saturating_sub(known);
+            let Some((counter, _)) = dropped.counters.first().filter(|_| lost > 0) else {
+                continue;
+            };
+            let name = format!("{} {counter}", link.name);
+            let site = Site {
+                device: Some(link.name.clone()),
+                object: Some(name.clone()),
+                ..case.site_of(Some(namespace.inode))
+            };
+            only_counted(case, site, lost, &name);
         }
     }
 }

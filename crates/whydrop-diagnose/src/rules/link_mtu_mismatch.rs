@@ -3,13 +3,18 @@
 //! What is larger than the receiving end takes is freed without a reason in `__dev_forward_skb2`
 //! (`net/core/dev.c`, 6.18), seen in the sender's namespace; the sender's `tx_dropped` and the
 //! receiver's `rx_dropped` count it. Small packets pass, so it looks as if only large transfers hang.
+//!
+//! A card that gets longer frames than it accepts drops them before there is a packet, and counts them
+//! (class `size`).
 
-use whydrop_model::Severity;
+use whydrop_model::{Confidence, Link, Namespace, Remedy, Severity, Site};
 
-use crate::case::Case;
+use crate::case::{Case, Conclusion, Loss};
+use crate::nic::Class;
 use crate::rule::Rule;
 use crate::signature::drops;
 use crate::traced::{self, Kind, Told};
+use crate::{command, nic_loss, ring};
 
 /// See the module.
 pub(super) struct LinkMtuMismatch;
@@ -44,5 +49,47 @@ impl Rule for LinkMtuMismatch {
                 ..Told::default()
             }
         });
+        for namespace in case.namespaces() {
+            for link in namespace.links.iter().filter(|link| nic_loss::is_hardware(link)) {
+                too_long(case, namespace, link);
+            }
+        }
     }
+}
+
+/// Frames that were longer than the card accepts.
+fn too_long(case: &mut Case<'_>, namespace: &Namespace, link: &Link) {
+    let tally = nic_loss::lost(link, Class::Size);
+    if tally.packets == 0 {
+        return;
+    }
+    let Link { name, mtu, .. } = link;
+    ring::book(case, namespace, link, Class::Size);
+    let conclusion = Conclusion {
+        variant: None,
+        severity: ring::severity(link, tally.packets, case.evidence().window.seconds),
+        confidence: Confidence::Likely,
+        loss: Loss::counted(tally.packets),
+        site: Site {
+            device: Some(name.clone()),
+            object: Some(format!("MTU of {name} and of its other end")),
+            ..case.site_of(Some(namespace.inode))
+        },
+        summary: format!(
+            "Frames arrive on {name} that are longer than its MTU of {mtu} lets it accept: give the whole \
+             segment the same MTU"
+        ),
+        evidence: tally.proof(name),
+        remedies: vec![Remedy {
+            summary: format!(
+                "Set the MTU that the senders use on {name}, or theirs to {mtu}; the switch port must take \
+                 it too"
+            ),
+            commands: command::within(namespace, &format!("ip -d link show dev {name}"))
+                .into_iter()
+                .collect(),
+            useless: vec!["a larger ring or buffer: the card refuses frames of this length".into()],
+        }],
+    };
+    case.conclude(ID, conclusion);
 }
