@@ -52,6 +52,7 @@ mod nic_physical_errors;
 mod nic_rx_ring_overrun;
 mod nic_tx_stall;
 mod no_route_forwarding;
+mod openvswitch_flow_drop;
 mod path_mtu_exceeded;
 mod pmtu_blackhole;
 mod purged_by_reconfiguration;
@@ -182,6 +183,7 @@ pub const RULES: &[&dyn Rule] = &[
     &tunnel_ecn_conflict::TunnelEcnConflict,
     &invalid_source_mac::InvalidSourceMac,
     &ifb_without_redirect::IfbWithoutRedirect,
+    &openvswitch_flow_drop::OpenvswitchFlowDrop,
     &kernel_memory_low::KernelMemoryLow,
     &nic_irq_imbalance::NicIrqImbalance,
     &nic_rx_ring_overrun::NicRxRingOverrun,
