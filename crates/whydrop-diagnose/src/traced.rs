@@ -78,7 +78,7 @@ impl Group<'_> {
             variant: told.variant.or(kind.variant),
             severity,
             confidence: group.confidence(&agreeing),
-            loss: Loss::traced(group.packets),
+            loss: group.loss(case, kind.counters),
             site: group.site(case, told.object),
             summary: told.summary,
             evidence: group.proof().into_iter().chain(agreeing).collect(),
@@ -262,6 +262,19 @@ impl<'e> Group<'e> {
         seen.into_iter()
             .map(|(name, packets)| EvidenceItem::new(EvidenceKind::Tracer, name, packets))
             .collect()
+    }
+
+    /// The loss, matched with the growth of the namespace's counters of it: each packet moves one of
+    /// them.
+    pub(crate) fn loss(&self, case: &mut Case<'_>, counters: &[&'static str]) -> Loss {
+        let mut counted = 0;
+        for &counter in counters {
+            let Some(namespace) = self.namespace else { break };
+            let part = case.unbooked(namespace, counter).unwrap_or(0).min(self.packets - counted);
+            case.book(namespace, counter, part);
+            counted += part;
+        }
+        Loss { packets: self.packets, traced: self.packets, counted }
     }
 
     /// Growth of the namespace's counters, those that grew.
