@@ -2,7 +2,7 @@
 //! routes and the packet filter. Of each pair in them only `after` is set; `merge` sets the rest.
 
 use whydrop_model::{
-    Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes,
+    Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes, TrackedFlows,
 };
 
 use crate::error::Why;
@@ -28,6 +28,7 @@ pub(crate) struct StackFacts {
     pub(crate) netfilter: Option<Netfilter>,
     /// Queues to programs.
     pub(crate) packet_queues: Vec<PacketQueue>,
+    pub(crate) tracked_flows: Option<TrackedFlows>,
     /// Tables of iptables-legacy, as `ip filter`.
     pub(crate) legacy_tables: Vec<String>,
     /// What is missing though the collector succeeded, and why.
@@ -45,6 +46,7 @@ impl StackFacts {
         self.routes = self.routes.take().or(other.routes);
         self.netfilter = self.netfilter.take().or(other.netfilter);
         self.packet_queues.append(&mut other.packet_queues);
+        self.tracked_flows = self.tracked_flows.take().or(other.tracked_flows.take());
         self.legacy_tables.append(&mut other.legacy_tables);
     }
 }

@@ -313,6 +313,7 @@ impl Watched {
             routes: end.stack.routes.take(),
             netfilter: merge::netfilter(before, &mut end),
             packet_queues: merge::packet_queues(before, &mut end),
+            tracked_flows: end.stack.tracked_flows.take(),
             legacy_tables: std::mem::take(&mut end.stack.legacy_tables),
         })
     }

@@ -84,6 +84,10 @@ thresholds! {
     /// How often per second the receive work of a CPU is cut off at its budget before it is worth
     /// telling; now and then it happens on every busy host.
     squeezes = 1.0, 0.0 ..= 100_000.0;
+    /// Tracked connections that nothing came for so many seconds fill the table for nothing: most of
+    /// them are dead. Longer than the keepalives of programs that mean it, shorter than the days for
+    /// which conntrack waits.
+    conntrack_idle_seconds = 3600.0, 60.0 ..= 432_000.0;
     /// Share of a link's speed that was sent in the window, from which on the link itself is full and
     /// not only its queue too short.
     link_busy = 0.9, 0.1 ..= 1.0;

@@ -364,6 +364,11 @@ impl<'e> Group<'e> {
         near.unwrap_or_default()
     }
 
+    /// Every device that is known.
+    pub(crate) fn devices(&self) -> BTreeSet<&'e str> {
+        self.claims.iter().filter_map(|claim| claim.total.device.as_deref()).collect()
+    }
+
     /// The device, or words for several.
     pub(crate) fn device_name(&self) -> &'e str {
         self.device.unwrap_or("several devices")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes,
-    Socket, SocketCount, TcpPeers,
+    Socket, SocketCount, TcpPeers, TrackedFlows,
 };
 
 /// When in the window a namespace existed.
@@ -76,6 +76,9 @@ pub struct Namespace {
     /// The packet filter (nftables); `None` if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netfilter: Option<Netfilter>,
+    /// What fills the table of connection tracking; `None` if it has room, or could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracked_flows: Option<TrackedFlows>,
     /// Queues of packets to programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packet_queues: Vec<PacketQueue>,

@@ -119,6 +119,20 @@ impl RuleVerdict {
     }
 }
 
+/// What fills the table of connection tracking, by a part of its entries. Read only where the table is
+/// nearly full.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TrackedFlows {
+    /// Entries that were read.
+    pub seen: u32,
+    /// Of these, flows that nobody answered, and TCP handshakes that are not complete.
+    pub half_open: u32,
+    /// TCP connections in state ESTABLISHED.
+    pub established: u32,
+    /// Seconds until their entries time out, on average.
+    pub established_left: u64,
+}
+
 /// A queue of packets to a program (`NFQUEUE`; `/proc/net/netfilter/nfnetlink_queue`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PacketQueue {

@@ -5,6 +5,7 @@
 //! What that line calls `chainlength` is, since 5.15, how often a chain was too long.
 
 use rustix::io::Errno;
+use whydrop_model::TrackedFlows;
 
 use crate::collector::{Collector, Facts, Place, Read};
 use crate::cpu_rows;
@@ -20,6 +21,19 @@ pub(crate) const COLLECTOR: Collector = Collector {
 
 /// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET_STATS_CPU`.
 const GET_STATS_CPU: u16 = (1 << 8) + 4;
+/// `IPCTNL_MSG_CT_GET`.
+const GET: u16 = (1 << 8) + 1;
+/// Entries that are read to see what the table is full of.
+const MOST_FLOWS: usize = 4096;
+/// `CTA_STATUS`, `CTA_PROTOINFO` and `CTA_TIMEOUT`.
+const STATUS: u16 = 3;
+const PROTOINFO: u16 = 4;
+const TIMEOUT: u16 = 7;
+/// `IPS_SEEN_REPLY`.
+const SEEN_REPLY: u32 = 1 << 1;
+/// `TCP_CONNTRACK_*`: SYN_SENT, SYN_RECV and SYN_SENT2 of an open from both ends; ESTABLISHED.
+const HALF_OPEN: [u8; 3] = [1, 2, 9];
+const TCP_ESTABLISHED: u8 = 3;
 /// Bytes of `struct nfgenmsg`.
 const NFGENMSG: usize = 4;
 
@@ -57,6 +71,73 @@ const SYSCTLS: &[&str] = &[
 ];
 
 fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
+    counts(place, facts)?;
+    if nearly_full(facts) {
+        match sample(place) {
+            Ok(flows) => facts.stack.tracked_flows = Some(flows),
+            Err(why) => facts.stack.missing.push(("what fills the table of connections", why)),
+        }
+    }
+    Ok(())
+}
+
+/// True from nine tenths on.
+fn nearly_full(facts: &Facts) -> bool {
+    let number = |name: &str| facts.sysctls.get(name).and_then(|it| it.trim().parse::<u64>().ok());
+    let most = number("net.netfilter.nf_conntrack_max").filter(|most| *most > 0);
+    let entries = number("net.netfilter.nf_conntrack_count");
+    most.zip(entries).is_some_and(|(most, entries)| entries >= most - most / 10)
+}
+
+/// Reads some of the entries; the kernel's order is that of their hashes, so they are like the rest.
+fn sample(place: &mut Place<'_>) -> Result<TrackedFlows, Why> {
+    let mut socket = place.netlink(Protocol::Netfilter)?.at_most(MOST_FLOWS);
+    let flows = socket.dump(GET, &[0; NFGENMSG], place.buffer, |it| Some(flow(it)))?.items;
+    Ok(summary(&flows))
+}
+
+fn summary(flows: &[Flow]) -> TrackedFlows {
+    let established = || flows.iter().filter(|flow| flow.tcp_state == Some(TCP_ESTABLISHED));
+    let half_open = |flow: &&Flow| match flow.tcp_state {
+        Some(state) => HALF_OPEN.contains(&state),
+        None => !flow.answered,
+    };
+    let left: u64 = established().map(|flow| u64::from(flow.left)).sum();
+    TrackedFlows {
+        seen: flows.len() as u32,
+        half_open: flows.iter().filter(half_open).count() as u32,
+        established: established().count() as u32,
+        established_left: left.checked_div(established().count() as u64).unwrap_or(0),
+    }
+}
+
+/// An entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flow {
+    /// `enum tcp_conntrack`; `None` for other protocols.
+    tcp_state: Option<u8>,
+    answered: bool,
+    /// Seconds until it times out.
+    left: u32,
+}
+
+fn flow(payload: &[u8]) -> Flow {
+    let nest = payload.get(NFGENMSG..).unwrap_or_default();
+    let attribute =
+        |nest, wanted| Attributes(nest).find(|(kind, _)| *kind == wanted).map(|it| it.1);
+    let number = |wanted| {
+        let value = attribute(nest, wanted).and_then(|it| it.get(..4));
+        value.and_then(|it| it.try_into().ok()).map_or(0, u32::from_be_bytes)
+    };
+    let tcp = attribute(nest, PROTOINFO).and_then(|it| attribute(it, 1));
+    Flow {
+        tcp_state: tcp.and_then(|it| attribute(it, 1)).and_then(|it| it.first().copied()),
+        answered: number(STATUS) & SEEN_REPLY != 0,
+        left: number(TIMEOUT),
+    }
+}
+
+fn counts(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     if let Err(why) = place.sysctls(SYSCTLS, facts) {
         facts.stack.missing.push(("limits of connection tracking (sysctl)", why));
     }
@@ -167,9 +248,37 @@ mod tests {
         assert_eq!(sum(&[cpu(u32::MAX), cpu(6)]), [("nf_conntrack.drop".to_owned(), 5)]);
     }
 
+    #[test]
+    fn entries_are_told_by_their_states() {
+        let entry = |status: u32, tcp_state: Option<u8>, left: u32| {
+            let mut message = vec![0; NFGENMSG];
+            push_attribute(&mut message, STATUS, &status.to_be_bytes());
+            if let Some(state) = tcp_state {
+                let (mut tcp, mut info) = (Vec::new(), Vec::new());
+                push_attribute(&mut tcp, 1, &[state]);
+                push_attribute(&mut info, 1, &tcp);
+                push_attribute(&mut message, PROTOINFO, &info);
+            }
+            push_attribute(&mut message, TIMEOUT, &left.to_be_bytes());
+            flow(&message)
+        };
+        let flows = [
+            entry(0, None, 20),
+            entry(SEEN_REPLY, None, 20),
+            entry(0, Some(1), 100),
+            entry(SEEN_REPLY, Some(3), 100),
+            entry(SEEN_REPLY, Some(3), 300),
+        ];
+        let told = summary(&flows);
+        assert_eq!((told.seen, told.half_open, told.established), (5, 2, 2));
+        assert_eq!(told.established_left, 200);
+        assert_eq!(summary(&[]), TrackedFlows::default());
+    }
+
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            flow(&bytes);
             row(&bytes);
         }
     }

@@ -51,8 +51,14 @@ fn conclude(case: &mut Case<'_>, namespace: &Namespace, refused: u64) {
         format!("{most} entries (net.netfilter.nf_conntrack_max)")
     });
     let object = "net.netfilter.nf_conntrack_max";
+    let variant = variant(case, namespace);
+    if let Some(flows) = &namespace.tracked_flows {
+        let name = "of the entries read: half open or unanswered, established";
+        let shares = format!("{} and {} of {}", flows.half_open, flows.established, flows.seen);
+        evidence.push(EvidenceItem::new(EvidenceKind::State, name, shares));
+    }
     let conclusion = Conclusion {
-        variant: None,
+        variant,
         severity: Severity::Critical,
         confidence: match (full, early > 0) {
             (true, _) => Confidence::Confirmed,
@@ -72,28 +78,64 @@ fn conclude(case: &mut Case<'_>, namespace: &Namespace, refused: u64) {
              work"
         ),
         evidence,
-        remedies: vec![remedy(namespace, fill)],
+        remedies: vec![remedy(namespace, fill, variant)],
     };
     case.conclude(ID, conclusion);
 }
 
-fn remedy(namespace: &Namespace, fill: Option<(u64, u64)>) -> Remedy {
-    let histogram = "conntrack -L -p tcp -o extended";
-    let mut commands: Vec<String> = command::within(namespace, histogram).into_iter().collect();
+/// What the table is full of.
+fn variant(case: &Case<'_>, namespace: &Namespace) -> Option<&'static str> {
+    let flows = namespace.tracked_flows.as_ref().filter(|flows| flows.seen > 0)?;
+    let timeout = namespace
+        .sysctl("net.netfilter.nf_conntrack_tcp_timeout_established")
+        .and_then(|seconds| u64::try_from(seconds).ok());
+    // A packet sets the timeout anew, so what is gone of it is how long nothing came.
+    let idle = timeout.map_or(0, |timeout| timeout.saturating_sub(flows.established_left));
+    let most = |part: u32| part > flows.seen / 2;
+    Some(if most(flows.half_open) {
+        "flood"
+    } else if most(flows.established) && idle as f64 >= case.thresholds().conntrack_idle_seconds {
+        "leak"
+    } else {
+        "load"
+    })
+}
+
+fn remedy(
+    namespace: &Namespace,
+    fill: Option<(u64, u64)>,
+    variant: Option<&'static str>,
+) -> Remedy {
+    let leak = "Most entries are connections that have been idle for long: shorten \
+                net.netfilter.nf_conntrack_tcp_timeout_established (5 days by default) in this namespace; \
+                it ends the translation of connections that are idle for longer";
+    let flood = "Most entries are handshakes or datagrams that nobody answered, a flood or a scan: filter \
+                 that traffic before it is tracked, or exempt it with `notrack`";
+    let load = "The entries are live: raise the limit to 1.5 x new connections per second x their \
+                lifetime, in the initial network namespace, and the buckets with it";
+    let within = |line: &str| command::within(namespace, line).into_iter().collect::<Vec<_>>();
     // Only the initial namespace has it writable, and it holds for each namespace on its own.
-    if let Some((_, most)) = fill {
+    let raise = fill.map(|(_, most)| {
         let twice = most.saturating_mul(2);
-        commands.push(format!(
+        format!(
             "sysctl -w net.netfilter.nf_conntrack_max={twice} net.netfilter.nf_conntrack_buckets={most}"
-        ));
-    }
+        )
+    });
+    let (summary, commands) = match variant {
+        Some("leak") => {
+            let shorten = "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=86400";
+            (leak.to_owned(), within(shorten))
+        }
+        Some("flood") => (flood.to_owned(), within("conntrack -L -o extended")),
+        Some(_) => (load.to_owned(), raise.into_iter().collect()),
+        None => {
+            let mut commands = within("conntrack -L -o extended");
+            commands.extend(raise);
+            (format!("Look first at what fills it. {leak}. {flood}. {load}"), commands)
+        }
+    };
     Remedy {
-        summary: "Look first at what fills it: mostly ESTABLISHED and idle, shorten \
-                  net.netfilter.nf_conntrack_tcp_timeout_established (5 days by default); mostly \
-                  SYN_SENT or one-way UDP, filter or `notrack` that traffic. If the entries are live, \
-                  raise the limit to 1.5 x new connections per second x their lifetime, in the initial \
-                  network namespace, and the buckets with it"
-            .into(),
+        summary,
         commands,
         useless: vec![
             "raising it inside a container: there it is read-only".into(),
@@ -104,7 +146,7 @@ fn remedy(namespace: &Namespace, fill: Option<(u64, u64)>) -> Remedy {
 
 #[cfg(test)]
 mod tests {
-    use whydrop_model::{Confidence, Evidence, Pair};
+    use whydrop_model::{Confidence, Evidence, Pair, TrackedFlows};
 
     use crate::{Thresholds, diagnose, sample};
 
@@ -134,6 +176,22 @@ mod tests {
         let told: Vec<_> =
             report.findings.iter().map(|one| (one.cause.as_str(), one.packets)).collect();
         assert_eq!(told, [(super::ID, 4), ("netfilter-rule-drop", 100)]);
+    }
+
+    #[test]
+    fn the_entries_decide_the_variant() {
+        let mut evidence = refused(1000, 4, 4);
+        let mut variant = |half_open, established, established_left| {
+            let namespace = &mut evidence.namespaces[0];
+            let name = "net.netfilter.nf_conntrack_tcp_timeout_established";
+            namespace.sysctls.insert(name.into(), "432000".into());
+            namespace.tracked_flows =
+                Some(TrackedFlows { seen: 100, half_open, established, established_left });
+            diagnose(&evidence, &Thresholds::default()).findings.remove(0).variant
+        };
+        assert_eq!(variant(60, 10, 400_000).as_deref(), Some("flood"));
+        assert_eq!(variant(10, 80, 100_000).as_deref(), Some("leak"));
+        assert_eq!(variant(10, 80, 431_900).as_deref(), Some("load"));
     }
 
     #[test]

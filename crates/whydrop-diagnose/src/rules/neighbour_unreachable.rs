@@ -17,7 +17,12 @@ const ID: &str = "neighbour-unreachable";
 
 const KINDS: &[Kind] = &[Kind {
     variant: None,
-    signatures: &[drops("NEIGH_FAILED", "*"), drops("NOT_SPECIFIED", "neigh_invalidate")],
+    signatures: &[
+        drops("NEIGH_FAILED", "*"),
+        drops("NOT_SPECIFIED", "neigh_invalidate"),
+        // It was given up, or changed its address, between the look-up and the header.
+        drops("NEIGH_HH_FILLFAIL", "*"),
+    ],
     counters: &[],
 }];
 

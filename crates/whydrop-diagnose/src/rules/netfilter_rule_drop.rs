@@ -70,10 +70,12 @@ fn by_nftables(case: &mut Case<'_>, group: &Group<'_>) {
 /// The kernel shows rules of iptables-legacy to iptables-legacy alone.
 fn by_legacy(case: &mut Case<'_>, group: &Group<'_>, namespace: &Namespace) {
     let tables = namespace.legacy_tables.join(", ");
-    let bridged = group.device.is_some_and(|device| {
-        let link = namespace.links.iter().find(|link| link.name == device);
+    let is_port = |device: &&str| {
+        let link = namespace.links.iter().find(|link| link.name == **device);
         link.is_some_and(|link| link.bridge_port.is_some())
-    });
+    };
+    let devices = group.devices();
+    let bridged = !devices.is_empty() && devices.iter().all(is_port);
     // A policy drops whatever comes, a rule what it names.
     let one_port = group.ports().is_some_and(|ports| ports.parse::<u16>().is_ok());
     let conclusion = Conclusion {

@@ -31,9 +31,13 @@ pub(super) fn fill(flows: &TrackFlows) -> io::Result<Tally> {
     let mut socket =
         Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(NETLINK_NETFILTER)))?;
     socket.set_nonblocking(true)?;
+    let mut batch = vec![message(0); BATCH as usize].concat();
+    let length = batch.len() / BATCH as usize;
     let mut entered = 0;
     while entered < flows.most {
-        let batch: Vec<u8> = (entered..entered + BATCH).flat_map(message).collect();
+        for (number, message) in (entered..).zip(batch.chunks_exact_mut(length)) {
+            renumber(message, number);
+        }
         socket.send(&batch)?;
         // The kernel works on a message before the call returns.
         if let Some(error) = refusal(&mut socket)? {
@@ -67,10 +71,25 @@ fn refusal(socket: &mut Socket) -> io::Result<Option<io::Error>> {
     }
 }
 
+/// The client's port and the last byte of its address. Ports come first, so that addresses stay few.
+fn client(number: u32) -> (u16, u8) {
+    ((number & 0x7fff) as u16 + 1024, (number >> 15) as u8 + 1)
+}
+
+/// Makes a request that of another number: there are too many to write each anew.
+fn renumber(message: &mut [u8], number: u32) {
+    let (port, host) = client(number);
+    for at in [35, 95] {
+        message[at] = host;
+    }
+    for at in [60, 120] {
+        message[at..at + 2].copy_from_slice(&port.to_be_bytes());
+    }
+}
+
 /// The request to enter a connection of this number.
 fn message(number: u32) -> Vec<u8> {
-    // Ports come first, so that addresses stay few.
-    let (port, host) = ((number & 0x7fff) as u16 + 1024, (number >> 15) as u8 + 1);
+    let (port, host) = client(number);
     let (client, server) = ([198, 18, 0, host], [198, 19, 0, 1]);
     let tuple = |from: [u8; 4], to: [u8; 4], source: u16, destination: u16| {
         let ip = [attribute(1, &from), attribute(2, &to)].concat();
@@ -121,7 +140,11 @@ mod tests {
     fn every_connection_is_another_one() {
         let all: BTreeSet<_> = (0..100_000).map(message).collect();
         assert_eq!(all.len(), 100_000);
-        let one = message(0);
+        let mut one = message(0);
+        for number in [1, 0x7fff, 0x8000, 0x1_2345] {
+            renumber(&mut one, number);
+            assert_eq!(one, message(number));
+        }
         assert_eq!(one.len() % 4, 0);
         assert_eq!(one[..4], (one.len() as u32).to_ne_bytes());
     }
