@@ -5,6 +5,8 @@
 //! contradict the packet (`compute_score()` in `net/ipv4/udp.c` and `net/ipv4/inet_hashtables.c`,
 //! 6.18). What it found no socket for may still have one nearby, and what contradicts tells the fault.
 
+use std::net::IpAddr;
+
 use whydrop_model::{
     Endpoint, Exemplar, Flow, Listener, Namespace, Process, ProcessRef, Site, Socket,
     SocketProtocol,
@@ -13,7 +15,7 @@ use whydrop_model::{
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// A socket that holds a port: a TCP listener, or a UDP socket.
+/// A socket with a port: a TCP listener or connection, or a UDP socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Holder<'e> {
     /// `tcp` or `udp`.
@@ -55,11 +57,15 @@ impl<'e> Holder<'e> {
         }
     }
 
-    /// `None` for a socket without a port, and for a TCP connection.
+    /// `None` for a socket without a port.
     fn of_socket(socket: &'e Socket) -> Option<Self> {
-        (socket.protocol == SocketProtocol::Udp).then_some(())?;
+        let protocol = match socket.protocol {
+            SocketProtocol::Udp => "udp",
+            SocketProtocol::Tcp => "tcp",
+            _ => return None,
+        };
         Some(Self {
-            protocol: "udp",
+            protocol,
             local: socket.local?,
             remote: socket.remote,
             ifindex: socket.ifindex,
@@ -128,7 +134,8 @@ impl<'e> Holder<'e> {
 fn on_port<'e>(namespace: &'e Namespace, flow: &Flow) -> impl Iterator<Item = Holder<'e>> {
     let (port, protocol) = (flow.destination.port, flow.protocol);
     let listeners = namespace.listeners.iter().map(Holder::of_listener);
-    let sockets = namespace.sockets.iter().filter_map(Holder::of_socket);
+    let udp = namespace.sockets.iter().filter(|one| one.protocol == SocketProtocol::Udp);
+    let sockets = udp.filter_map(Holder::of_socket);
     let of_protocol = move |holder: &Holder<'_>| match holder.protocol {
         "tcp" => protocol == TCP,
         _ => protocol == UDP,
@@ -144,8 +151,13 @@ fn arrivals(namespace: &Namespace, ifindex: u32) -> Vec<u32> {
     [ifindex].into_iter().chain(link.and_then(|link| link.master)).collect()
 }
 
-/// The socket that a packet was for: the one that the kernel named as its receiver or owner, or the
-/// one that its addresses lead to, a connected one before others.
+/// True for an address that the namespace's devices have.
+fn is_here(namespace: &Namespace, address: IpAddr) -> bool {
+    address.is_loopback() || namespace.links.iter().any(|link| link.addresses.contains(&address))
+}
+
+/// The socket that a packet was for: the one that the kernel named as its receiver or owner, or, for
+/// a packet to this host, the one that its addresses lead to, a connected one before others.
 pub(crate) fn of<'e>(namespace: &'e Namespace, exemplar: &Exemplar) -> Option<Holder<'e>> {
     let named = exemplar.socket.map(|socket| socket.inode).filter(|inode| *inode != 0);
     if let Some(inode) = named {
@@ -155,7 +167,7 @@ pub(crate) fn of<'e>(namespace: &'e Namespace, exemplar: &Exemplar) -> Option<Ho
             return Some(holder);
         }
     }
-    let flow = exemplar.flow.as_ref()?;
+    let flow = exemplar.flow.as_ref().filter(|it| is_here(namespace, it.destination.address))?;
     let arrivals = arrivals(namespace, exemplar.ifindex);
     let takers = on_port(namespace, flow).filter(|one| one.obstacle(flow, &arrivals).is_none());
     takers.max_by_key(|one| (one.remote.is_some(), !one.local.address.is_unspecified()))
@@ -268,7 +280,10 @@ mod tests {
         exemplar.flow = Some(flow("192.0.2.1"));
         let named = Socket { inode: 7, ..udp("127.0.0.1", None) };
         let sockets = vec![named, Socket { inode: 8, ..udp("0.0.0.0", None) }];
-        let namespace = Namespace { sockets, ..Namespace::default() };
+        let mut namespace = Namespace { sockets, ..Namespace::default() };
+        assert_eq!(of(&namespace, &exemplar).map(|one| one.inode), None, "it goes elsewhere");
+        let addresses = vec![flow("192.0.2.1").destination.address];
+        namespace.links = vec![whydrop_model::Link { addresses, ..Default::default() }];
         assert_eq!(of(&namespace, &exemplar).map(|one| one.inode), Some(8));
         exemplar.socket = Some(whydrop_model::SocketRef {
             family: 2,

@@ -79,7 +79,7 @@ impl Group<'_> {
             severity,
             confidence: group.confidence(&agreeing),
             loss: group.loss(case, kind.counters),
-            site: group.site(case, told.object),
+            site: group.site_at_socket(case, told.object),
             summary: told.summary,
             evidence: group.proof().into_iter().chain(agreeing).collect(),
             remedies: vec![Remedy {
@@ -250,6 +250,15 @@ impl<'e> Group<'e> {
     /// Where they happened, with the thing to edit.
     pub(crate) fn site(&self, case: &Case<'_>, object: Option<String>) -> Site {
         Site { device: self.device.map(Into::into), object, ..case.site_of(self.netns) }
+    }
+
+    /// As [`Group::site`], with the socket that all those seen in detail were for, if there is one.
+    pub(crate) fn site_at_socket(&self, case: &Case<'_>, object: Option<String>) -> Site {
+        let site = self.site(case, object);
+        match self.holder() {
+            Some(holder) => holder.at(site),
+            None => site,
+        }
     }
 
     /// What the tracer saw, by reason and function.

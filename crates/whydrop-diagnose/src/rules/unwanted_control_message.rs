@@ -15,6 +15,8 @@ const ID: &str = "unwanted-control-message";
 const SIGNATURES: &[Signature] = &[
     drops("NO_SOCKET", "ping_rcv"),
     drops("UNHANDLED_PROTO", "icmp_rcv"),
+    // To a broadcast address, and of a type that is never answered there.
+    drops("INVALID_PROTO", "icmp_rcv"),
     drops("NOT_SPECIFIED", "igmp_rcv"),
     drops("NOT_SPECIFIED", "icmpv6_rcv"),
     drops("IPV6_NDISC_NS_OTHERHOST", "*"),

@@ -79,16 +79,12 @@ fn received(case: &mut Case<'_>, claims: Vec<Claim<'_>>) {
         };
         let counters = group.counters(&names);
         let from = group.sources();
-        let site = group.site(case, Some("IPsec policy, direction in".into()));
         let conclusion = Conclusion {
             variant: Some("in"),
             severity: Severity::Notice,
             confidence: group.confidence(&counters),
             loss: Loss::traced(group.packets),
-            site: match group.holder() {
-                Some(holder) => holder.at(site),
-                None => site,
-            },
+            site: group.site_at_socket(case, Some("IPsec policy, direction in".into())),
             summary: format!("Packets from {from} are refused: an IPsec policy {why}"),
             evidence: group.proof().into_iter().chain(counters).collect(),
             remedies: vec![remedy(group.namespace, "in")],
