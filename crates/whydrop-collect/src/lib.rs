@@ -29,7 +29,7 @@ mod look;
 mod merge;
 mod modules;
 mod namespaces;
-mod netlink;
+pub mod netlink;
 mod nftables;
 mod owners;
 mod peers;

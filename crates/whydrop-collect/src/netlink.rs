@@ -35,7 +35,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Which kernel subsystem answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// `NETLINK_ROUTE`: devices.
     Route,
     /// `NETLINK_SOCK_DIAG`: sockets.
@@ -50,7 +50,7 @@ pub(crate) enum Protocol {
 
 /// Why a dump gave nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The kernel answered with an error.
     Refused(Errno),
     /// No end of the dump arrived in time.
@@ -72,28 +72,43 @@ impl From<Failure> for Why {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&Why::from(*self).0)
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Room for one answer, shared by all sockets of a thread.
 #[derive(Debug)]
-pub(crate) struct Buffer(Vec<u8>);
+pub struct Buffer(Vec<u8>);
 
 impl Buffer {
-    pub(crate) fn new() -> Self {
+    /// Room for any answer.
+    #[must_use]
+    pub fn new() -> Self {
         Self(vec![0; BUFFER])
     }
 }
 
 /// The answer to a dump.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Dump<T> {
-    pub(crate) items: Vec<T>,
+pub struct Dump<T> {
+    /// What was taken of it.
+    pub items: Vec<T>,
     /// The table changed during each attempt: an item may be missing or doubled.
-    pub(crate) interrupted: bool,
+    pub interrupted: bool,
 }
 
 /// A netlink socket of the network namespace in which the calling thread was when it opened it. It
 /// keeps that namespace alive.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     fd: OwnedFd,
     sequence: u32,
     /// Items after which a dump is given up.
@@ -101,7 +116,12 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn open(protocol: Protocol) -> Result<Self, Errno> {
+    /// A socket that speaks with one part of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn open(protocol: Protocol) -> Result<Self, Errno> {
         // `NETLINK_ROUTE` is number 0, which is also what "no protocol" means.
         let number = match protocol {
             Protocol::Route => None,
@@ -127,7 +147,7 @@ impl Socket {
     }
 
     /// Dumps a table. `parse` gets the payload of each message; what it does not take is skipped.
-    pub(crate) fn dump<T>(
+    pub fn dump<T>(
         &mut self,
         kind: u16,
         request: &[u8],
@@ -160,9 +180,9 @@ impl Socket {
         self.exchange(kind, NLM_F_DUMP, request, buffer, &mut take).map(drop)
     }
 
-    /// Asks for one object. The kernel answers with it and with an acknowledgement; `None` if `parse`
+    /// Asks for one object, or for a change. The kernel answers with it and with an acknowledgement; `None` if `parse`
     /// did not take the answer.
-    pub(crate) fn ask<T>(
+    pub fn ask<T>(
         &mut self,
         kind: u16,
         request: &[u8],
@@ -284,7 +304,7 @@ impl<'a> Iterator for Messages<'a> {
 
 /// The attributes in a payload, as type and value. Ends at the first that does not fit.
 #[derive(Debug, Clone)]
-pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
+pub struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -299,7 +319,7 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// Appends an attribute to a request.
-pub(crate) fn push_attribute(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub fn push_attribute(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
     request.extend((value.len() as u16 + 4).to_ne_bytes());
     request.extend(kind.to_ne_bytes());
     request.extend(value);
@@ -316,17 +336,20 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 /// The number at an offset, in the byte order of this machine; `None` behind the end.
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+#[must_use]
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes_at(bytes, at).map(u16::from_ne_bytes)
 }
 
 /// As [`u16_at`].
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+#[must_use]
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes_at(bytes, at).map(u32::from_ne_bytes)
 }
 
 /// As [`u16_at`].
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+#[must_use]
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes_at(bytes, at).map(u64::from_ne_bytes)
 }
 

@@ -1,5 +1,7 @@
 //! Reads and writes what a proposal names, in the namespace of the calling thread.
 
+mod link;
+mod qdisc;
 mod sysctl;
 
 use whydrop_collect::Roots;
@@ -15,6 +17,10 @@ pub(crate) fn read(roots: &Roots, netns: &NetnsRef, target: &Target) -> Result<S
         Target::Sysctl { name } => sysctl::read(roots, name),
         Target::Backlog(of) => socket::backlog(of),
         Target::ReceiveBuffer(of) => socket::receive_buffer(of),
+        Target::Link { device, attribute } => link::read(device, *attribute),
+        Target::QdiscLimit { device, qdisc, handle, parent } => {
+            qdisc::read(&qdisc::Place { device, kind: qdisc, handle, parent })
+        }
         other => Err(unsupported(other)),
     })?
     .map_err(reading)
@@ -32,6 +38,10 @@ pub(crate) fn write(
         Target::Sysctl { name } => sysctl::write(roots, name, value),
         Target::Backlog(of) => socket::listen(of, value),
         Target::ReceiveBuffer(of) => socket::set_receive_buffer(of, value),
+        Target::Link { device, attribute } => link::write(device, *attribute, value),
+        Target::QdiscLimit { device, qdisc, handle, parent } => {
+            qdisc::write(&qdisc::Place { device, kind: qdisc, handle, parent }, value)
+        }
         other => Err(unsupported(other)),
     })?
     .map_err(writing)

@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     ("nft", "nftables"),
+    ("ss", "iproute2"),
     ("sysctl", "procps"),
     ("tc", "iproute2"),
 ];

@@ -20,7 +20,7 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 /// Longest wait for its report after it was told to end.
 const REPORT_LIMIT: Duration = Duration::from_secs(15);
 /// Window asked for, in seconds: longer than any scenario, which ends it with SIGINT.
-const WINDOW: &str = "120";
+pub(crate) const WINDOW: &str = "120";
 
 /// A diagnosis that is watching. Dropping it kills it.
 pub(crate) struct Diagnosis {
@@ -51,9 +51,18 @@ impl Diagnosis {
         for name in namespaces {
             arguments.extend(["--netns", name]);
         }
-        let ready_file = ready.to_string_lossy();
-        arguments.extend(["--ready-file", &ready_file]);
         let arguments = arguments.into_iter().map(str::to_owned).collect();
+        Self::watch(program, arguments, ready, stop)
+    }
+
+    /// Starts the program with a command that watches, and waits until it does.
+    pub(crate) fn watch(
+        program: &Path,
+        mut arguments: Vec<String>,
+        ready: PathBuf,
+        stop: &Stop,
+    ) -> Result<Self, LabError> {
+        arguments.extend(["--ready-file".into(), ready.to_string_lossy().into_owned()]);
         // By way of an actor, so that it dies with the runner.
         let part = Part::Become { program: program.to_owned(), arguments };
         let spec =
@@ -91,6 +100,19 @@ impl Diagnosis {
 
     /// Tells it to end and gives its answer.
     pub(crate) fn finish(mut self, stop: &Stop) -> Result<Answer, LabError> {
+        let (status, text) = self.end(stop)?;
+        let report = match serde_json::from_slice(&text) {
+            Ok(report) => Ok(Box::new(report)),
+            Err(error) => {
+                let what = format!("printed no report ({error}), {status}");
+                Err(self.complaint(&what).to_string())
+            }
+        };
+        Ok(Answer { exit: status.code(), report })
+    }
+
+    /// Tells it to end, and gives its exit status and what it printed.
+    pub(crate) fn end(&mut self, stop: &Stop) -> Result<(ExitStatus, Vec<u8>), LabError> {
         if let Some(status) = self.ended()? {
             return Err(self.complaint(&format!("ended before it was told to: {status}")));
         }
@@ -105,14 +127,7 @@ impl Diagnosis {
             status => status?,
         };
         let text = self.stdout.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let report = match serde_json::from_slice(&text) {
-            Ok(report) => Ok(Box::new(report)),
-            Err(error) => {
-                let what = format!("printed no report ({error}), {status}");
-                Err(self.complaint(&what).to_string())
-            }
-        };
-        Ok(Answer { exit: status.code(), report })
+        Ok((status, text))
     }
 
     /// Kills it and whatever it may have started. It leads a group of its own.
@@ -126,7 +141,7 @@ impl Diagnosis {
 
     /// `what`, with the last line that the program wrote to standard error. Only for a program that
     /// has ended.
-    fn complaint(&mut self, what: &str) -> LabError {
+    pub(crate) fn complaint(&mut self, what: &str) -> LabError {
         let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         let last = said.lines().rfind(|line| !line.trim().is_empty());

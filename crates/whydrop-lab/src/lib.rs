@@ -15,6 +15,7 @@ mod command;
 mod counters;
 mod diagnosis;
 mod error;
+mod fix;
 mod job;
 mod judge;
 mod netns;

@@ -91,6 +91,8 @@ pub enum Kind {
     Healthy,
     /// Nothing is found once the remedy is applied.
     Remedied,
+    /// The program cures it, and undoes that.
+    Fixed,
 }
 
 /// Why there is nothing to compare.
@@ -134,6 +136,12 @@ impl Outcome {
         }
     }
 
+    /// What came of a job in which the program was to cure what is lost.
+    pub(crate) fn fixed(job: &Job, got: String, failures: Vec<String>) -> Self {
+        let (expected, pass) = ("cured and undone".into(), failures.is_empty());
+        Self { expected, got, pass, failures, ..Self::empty(job) }
+    }
+
     /// A job that was not played to its end.
     pub(crate) fn unplayed(job: &Job, why: Unplayed) -> Self {
         let mut outcome = Self::empty(job);
@@ -170,8 +178,12 @@ impl Outcome {
         !self.pass && self.skipped.is_none()
     }
 
-    /// The scenario's name, and whether it was remedied.
+    /// The scenario's name, and what was done about it.
     fn title(&self) -> String {
-        if self.remedied { format!("{} + remedy", self.name) } else { self.name.clone() }
+        match self.kind {
+            Kind::Remedied => format!("{} + remedy", self.name),
+            Kind::Fixed => format!("{} + fix", self.name),
+            _ => self.name.clone(),
+        }
     }
 }

@@ -81,6 +81,20 @@ pub(crate) struct Scenario {
     pub(crate) quiet: Vec<String>,
     /// What makes the same traffic pass.
     pub(crate) remedy: Option<Remedy>,
+    /// That the program makes it pass by itself; absent where it has no change to propose.
+    pub(crate) fix: Option<Fix>,
+}
+
+/// How the program cures it: diagnosed, changed, the same traffic clean, undone, lost again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Fix {
+    /// True if the change opens the host to more packets and needs consent.
+    #[serde(default)]
+    pub(crate) weaker_security: bool,
+    /// Carried out before the traffic is played again, so that it meets what it met at first.
+    #[serde(default)]
+    pub(crate) again: Vec<Lines>,
 }
 
 /// Command lines for a namespace.

@@ -30,6 +30,9 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(8);
 /// How long they must have stood still.
 const STILL: Duration = Duration::from_millis(250);
 
+/// What counters must grow by.
+pub(crate) type Claims = BTreeMap<CounterName, Amount>;
+
 /// A scenario that is ready to be played. Dropping it ends clients and servers, then removes the
 /// namespaces.
 pub(crate) struct Stage<'a> {
@@ -171,18 +174,24 @@ impl<'a> Stage<'a> {
     /// The counters once they have grown `from` by what the scenario claims, and they and the traffic
     /// stand still. What has not come true by then never will; that is for others to judge.
     pub(crate) fn settle(&self, from: &Values) -> Result<Values, LabError> {
+        self.settle_by(&self.scenario.counters, from)
+    }
+
+    /// As [`Stage::settle`], by other claims.
+    pub(crate) fn settle_by(&self, claims: &Claims, from: &Values) -> Result<Values, LabError> {
+        let watched = from.keys().cloned().collect();
         let come_true = || {
-            let grew = counters::growth(from, &self.read()?);
+            let grew = counters::growth(from, &counters::read(&self.lan, &watched)?);
             let holds = |(counter, amount): (&CounterName, &Amount)| {
                 amount.holds(grew.get(counter).copied().unwrap_or(0))
             };
-            Ok(self.scenario.counters.iter().all(holds).then_some(()))
+            Ok(claims.iter().all(holds).then_some(()))
         };
         match self.stop.until(CLAIM_LIMIT, "the claims to come true", come_true) {
             Err(LabError::TimedOut { .. }) | Ok(()) => {}
             Err(error) => return Err(error),
         }
-        let all = &self.watched | &self.scenario.pulse();
+        let all = &watched | &self.scenario.pulse();
         let mut last = counters::read(&self.lan, &all)?;
         let mut since = Instant::now();
         self.stop.until(SETTLE_LIMIT, "the counters to stand still", || {
@@ -193,8 +202,23 @@ impl<'a> Stage<'a> {
             }
             Ok((since.elapsed() >= STILL).then_some(()))
         })?;
-        last.retain(|counter, _| self.watched.contains(counter));
+        last.retain(|counter, _| watched.contains(counter));
         Ok(last)
+    }
+
+    /// The counters that these claims are about, now.
+    pub(crate) fn read_for(&self, claims: &Claims) -> Result<Values, LabError> {
+        counters::read(&self.lan, &claims.keys().cloned().collect())
+    }
+
+    /// Carries out command lines.
+    pub(crate) fn carry_out(&self, lines: &[Lines]) -> Result<(), LabError> {
+        lines.iter().try_for_each(|lines| run(&self.lan, lines, self.stop))
+    }
+
+    /// Every namespace with its role.
+    pub(crate) fn lan(&self) -> &Lan {
+        &self.lan
     }
 
     /// Names of the namespaces that the diagnosis is told to look at.

@@ -360,6 +360,7 @@ pub(crate) enum LabCommand {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(crate) struct LabRun {
     /// Names of scenarios
     #[arg(value_name = "NAME", required_unless_present = "all")]
@@ -370,8 +371,12 @@ pub(crate) struct LabRun {
     /// Also run the same traffic with the scenario's remedy: it must come out clean
     #[arg(long)]
     pub(crate) remedy: bool,
+    /// Also let `whydrop fix` cure what it can: the same traffic must come out clean, and be lost
+    /// again once the change is undone
+    #[arg(long)]
+    pub(crate) fix: bool,
     /// All at once under one diagnosis, which must tell them apart
-    #[arg(long, conflicts_with_all = ["all", "remedy"])]
+    #[arg(long, conflicts_with_all = ["all", "remedy", "fix"])]
     pub(crate) together: bool,
     /// How often to play each
     #[arg(long, value_name = "N", default_value = "1")]

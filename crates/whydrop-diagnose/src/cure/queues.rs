@@ -15,6 +15,9 @@ use crate::receive;
 /// Longest delay that a longer queue may add.
 const TOLERATED: Duration = Duration::from_millis(100);
 
+/// Kinds whose limit can be changed while packets wait in them.
+const SETTABLE: &[&str] = &["bfifo", "fq", "fq_codel", "pfifo", "tbf"];
+
 /// The limit of the queue that dropped.
 pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
     let device = patient.finding.site.device.as_deref()?;
@@ -28,7 +31,7 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
             return Some(Answer::Capacity(too_slow(patient, shaper, rate, drops * length, drains)));
         }
     }
-    let (target, now, unit) = limit_of(link, qdisc)?;
+    let (target, now, unit) = limit_of(link, settable(patient, qdisc))?;
     let each = if unit == "bytes" { length } else { 1 };
     let needed = now + drops * each;
     let proposed = rounded_up(needed + needed / 2);
@@ -61,6 +64,17 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
     })))
 }
 
+/// The queue itself, or the token bucket around one that nobody configured.
+fn settable<'e>(patient: &Patient<'e>, qdisc: &'e Qdisc) -> &'e Qdisc {
+    let around = |one: &&Qdisc| {
+        one.ifindex == qdisc.ifindex
+            && one.kind == "tbf"
+            && one.handle.major() == qdisc.parent.major()
+    };
+    let outer = patient.namespace.qdiscs.iter().find(around);
+    outer.filter(|_| qdisc.handle == TcHandle(0)).unwrap_or(qdisc)
+}
+
 /// What sets a queue's limit, the limit, and what it counts.
 fn limit_of(link: &Link, qdisc: &Qdisc) -> Option<(Target, u64, &'static str)> {
     let device = link.name.clone();
@@ -69,7 +83,7 @@ fn limit_of(link: &Link, qdisc: &Qdisc) -> Option<(Target, u64, &'static str)> {
         return Some((target, u64::from(link.tx_queue_len?), "packets"));
     }
     // A default queue has no handle by which it could be told what to do.
-    if qdisc.handle == TcHandle(0) {
+    if qdisc.handle == TcHandle(0) || !SETTABLE.contains(&qdisc.kind.as_str()) {
         return None;
     }
     let limits = ["limit_packets", "limit_bytes"].map(|name| qdisc.options.get(name).copied());

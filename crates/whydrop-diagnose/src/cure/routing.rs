@@ -44,18 +44,26 @@ pub(super) fn reverse_path(patient: &Patient<'_>) -> Option<Answer> {
     })))
 }
 
-/// Forwarding on each device, and not by `net.ipv4.ip_forward`, which changes other settings along
-/// with it (`inet_forward_change()`, `net/ipv4/devinet.c`) that nothing would put back.
+/// Forwarding on each device, and not by `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`, which
+/// change other settings along with it (`inet_forward_change()`, `net/ipv4/devinet.c`;
+/// `dev_forward_change()`, `net/ipv6/addrconf.c`) that nothing would put back. IPv6 has such a setting
+/// since 6.17.
 pub(super) fn forwarding(patient: &Patient<'_>) -> Option<Answer> {
-    if patient.variant() != "ipv4" {
-        return None;
-    }
+    let (family, setting) = match patient.variant() {
+        "ipv4" => ("ipv4", "forwarding"),
+        "ipv6" if kernel(patient) >= (6, 17) => ("ipv6", "force_forwarding"),
+        _ => return None,
+    };
+    let is_on = |device: &str| {
+        patient.device_setting(family, "conf", device, setting).is_some_and(|on| on > 0)
+    };
     let devices = patient.namespace.links.iter().filter(|link| link.up && link.name != "lo");
     let writes: Vec<_> = devices
-        .filter(|link| patient.device_setting("ipv4", "conf", &link.name, "forwarding") == Some(0))
+        .filter(|link| !is_on(&link.name))
         .map(|link| {
-            let name = format!("net.ipv4.conf.{}.forwarding", link.name.replace('.', "/"));
-            let mut write = patient.sysctl(name, 1);
+            let device = link.name.replace('.', "/");
+            let mut write = patient.sysctl(format!("net.{family}.conf.{device}.{setting}"), 1);
+            // A value that equals that of `all` is not told apart from it.
             write.old = Some("0".into());
             write
         })
@@ -74,4 +82,11 @@ pub(super) fn forwarding(patient: &Patient<'_>) -> Option<Answer> {
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))
+}
+
+/// Version and patch level of the kernel.
+fn kernel(patient: &Patient<'_>) -> (u32, u32) {
+    let mut numbers =
+        patient.evidence.host.kernel.split(['.', '-']).map_while(|it| it.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

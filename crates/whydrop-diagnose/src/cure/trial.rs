@@ -22,11 +22,9 @@ struct Load {
 }
 
 const LOADS: &[Load] = &[
-    Load {
-        causes: &["accept-queue-full", "syn-queue-full"],
-        counters: &["Tcp.PassiveOpens"],
-        includes_lost: false,
-    },
+    Load { causes: &["accept-queue-full"], counters: &["Tcp.PassiveOpens"], includes_lost: false },
+    // SYNs are not counted apart, and a flood opens no connection.
+    Load { causes: &["syn-queue-full"], counters: &["Tcp.InSegs"], includes_lost: true },
     Load {
         causes: &["udp-receive-buffer-full"],
         counters: &["Udp.InDatagrams", "snmp6.Udp6InDatagrams"],

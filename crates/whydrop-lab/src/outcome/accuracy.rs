@@ -67,6 +67,7 @@ impl fmt::Display for Kind {
             Self::Together => "together",
             Self::Healthy => "healthy",
             Self::Remedied => "remedied",
+            Self::Fixed => "fixed",
         })
     }
 }

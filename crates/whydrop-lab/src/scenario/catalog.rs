@@ -26,6 +26,8 @@ pub struct ScenarioInfo {
     pub healthy: bool,
     /// True if what it does has a remedy to try.
     pub remedy: bool,
+    /// True if the program can cure it by itself.
+    pub fix: bool,
 }
 
 /// Every scenario, by name.
@@ -43,9 +45,17 @@ pub fn planned() -> Result<Vec<ScenarioInfo>, LabError> {
 
 fn infos(files: Files) -> Result<Vec<ScenarioInfo>, LabError> {
     let info = |(name, text): &(&str, &str)| {
-        let Scenario { name, about, expect, healthy, remedy, .. } = Scenario::parse(name, text)?;
+        let Scenario { name, about, expect, healthy, remedy, fix, .. } =
+            Scenario::parse(name, text)?;
         let cause = expect.into_iter().next().map(|expectation| expectation.cause);
-        Ok(ScenarioInfo { name, about, cause, healthy, remedy: remedy.is_some() })
+        Ok(ScenarioInfo {
+            name,
+            about,
+            cause,
+            healthy,
+            remedy: remedy.is_some(),
+            fix: fix.is_some(),
+        })
     };
     files.iter().map(info).collect()
 }

@@ -45,7 +45,8 @@ impl Scenario {
         }
         let lines = self.setup.iter().chain(&self.during);
         let remedied = remedy().flat_map(|remedy| remedy.setup.iter().chain(&remedy.during));
-        for lines in lines.chain(remedied) {
+        let again = self.fix.iter().flat_map(|fix| &fix.again);
+        for lines in lines.chain(remedied).chain(again) {
             self.check_role(&lines.role)?;
         }
         if self.setup.iter().chain(remedy().flat_map(|it| &it.setup)).any(|it| it.act > 0) {

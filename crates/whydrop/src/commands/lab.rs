@@ -66,9 +66,10 @@ fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
     if options.together {
         jobs.push(Job::together(options.names.clone()));
     } else {
-        for ScenarioInfo { name, remedy, .. } in chosen {
+        for ScenarioInfo { name, remedy, fix, .. } in chosen {
             jobs.push(Job::one(name.clone()));
-            jobs.extend((options.remedy && remedy).then(|| Job::remedied(name)));
+            jobs.extend((options.remedy && remedy).then(|| Job::remedied(name.clone())));
+            jobs.extend((options.fix && fix).then(|| Job::fixed(name)));
         }
     }
     let jobs = vec![jobs; options.repeat.get()].concat();
