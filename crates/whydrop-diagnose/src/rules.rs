@@ -28,6 +28,7 @@ mod fragment_timeout;
 mod hardening_sysctl_drop;
 mod icmp_replies_limited;
 mod ifb_without_redirect;
+mod interface_down;
 mod invalid_source_mac;
 mod ip_forwarding_disabled;
 mod kernel_memory_low;
@@ -36,6 +37,7 @@ mod link_down;
 mod link_mtu_mismatch;
 mod link_saturated;
 mod listen_drop_other;
+mod local_frame_invalid;
 mod local_send_refused;
 mod macvlan_broadcast_queue_full;
 mod malformed_packet;
@@ -78,6 +80,8 @@ mod tcp_routine_discard;
 mod tcp_stray_segment;
 mod tcp_timestamp_rejected;
 mod ttl_expired;
+mod tun_not_attached;
+mod tun_reader_slow;
 mod tunnel_ecn_conflict;
 mod tunnel_endpoint_unreachable;
 mod tunnel_fdb_conflict;
@@ -133,6 +137,10 @@ pub const RULES: &[&dyn Rule] = &[
     &no_route_forwarding::NoRouteForwarding,
     &ip_forwarding_disabled::IpForwardingDisabled,
     &address_not_local::AddressNotLocal,
+    &tun_not_attached::TunNotAttached,
+    &tun_reader_slow::TunReaderSlow,
+    &local_frame_invalid::LocalFrameInvalid,
+    &interface_down::InterfaceDown,
     &local_send_refused::LocalSendRefused,
     &routing_loop::RoutingLoop,
     &ttl_expired::TtlExpired,

@@ -29,6 +29,8 @@ mod ping;
 mod segment;
 mod server;
 mod track;
+mod tun;
+mod tun_ioctl;
 mod udp;
 
 /// Plays the part that `arguments` (one JSON document, made by the runner) describes. This is what
@@ -61,6 +63,7 @@ fn play(arguments: &[OsString]) -> io::Result<()> {
     let (tally, open) = match &spec.part {
         Part::Serve { address, serve } => return server::serve(*address, serve),
         Part::Receive { address, receive } => return udp::receive(*address, receive),
+        Part::ReadTun(plan) => return tun::read(plan),
         Part::Become { program, arguments } => {
             // The signal at the runner's death stays set across this.
             return Err(Command::new(program).args(arguments).exec());
@@ -94,6 +97,7 @@ fn traffic(to: Option<SocketAddr>, play: &Play) -> io::Result<(Tally, Vec<Socket
         Play::Capture(capture) => ether::capture(capture)?,
         Play::Containers(containers) => containers::come_and_go(containers)?,
         Play::Ping(ping) => ping::ping(to()?, ping)?,
+        Play::TunWrite(plan) => tun::write(plan)?,
         Play::TrackFlows(flows) => track::fill(flows)?,
     };
     Ok((tally, Vec::new()))

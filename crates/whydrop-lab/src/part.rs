@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod conversation;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod tun;
 
 use conversation::Conversation;
 use frame::Frames;
 use http::{HttpAbort, HttpKeepAlive, HttpShort};
+use tun::{TunRead, TunWrite};
 
 /// All that one actor needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub(crate) enum Part {
         /// How.
         receive: Receive,
     },
+    /// Read from a tun or tap device until killed.
+    ReadTun(TunRead),
     /// Make traffic, then say how it went.
     Play {
         /// Whom to talk to; `None` for traffic that needs nobody.
@@ -197,6 +201,8 @@ pub(crate) enum Play {
     Ping(Ping),
     /// Ethernet frames made by hand.
     Frames(Frames),
+    /// Packets written into a tun or tap device.
+    TunWrite(TunWrite),
     /// Connections that conntrack is told of.
     TrackFlows(TrackFlows),
     /// A packet socket that reads along.
@@ -212,6 +218,7 @@ impl Play {
             self,
             Self::Idle(_)
                 | Self::Frames(_)
+                | Self::TunWrite(_)
                 | Self::TrackFlows(_)
                 | Self::Capture(_)
                 | Self::Containers(_)

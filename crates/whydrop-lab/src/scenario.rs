@@ -9,7 +9,8 @@ use whydrop_model::{Class, Verdict};
 use crate::LabError;
 use crate::command::Line;
 use crate::counters::{CounterName, Sent, Term};
-use crate::part::{Accept, Play, Read, Respond, Serve, Tally};
+use crate::part::tun::{TunDevice, TunRead};
+use crate::part::{Accept, Part, Play, Read, Respond, Serve, Tally};
 use crate::topology::Topology;
 
 mod catalog;
@@ -65,6 +66,8 @@ pub(crate) struct Scenario {
     pub(crate) server: Vec<Server>,
     #[serde(default)]
     pub(crate) udp_server: Vec<UdpServer>,
+    #[serde(default)]
+    pub(crate) tun_program: Vec<TunProgram>,
     /// Carried out while the diagnosis watches.
     #[serde(default)]
     pub(crate) during: Vec<Lines>,
@@ -173,6 +176,34 @@ impl Server {
     pub(crate) fn serve(&self) -> Serve {
         let Self { backlog, accept, respond, rcvbuf, relisten, work_micros, .. } = *self;
         Serve { backlog, accept, respond, rcvbuf, relisten, work_micros }
+    }
+}
+
+/// A program that reads from a tun or tap device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct TunProgram {
+    /// Its name here and in `/proc/PID/comm`.
+    pub(crate) name: String,
+    /// Where it runs.
+    pub(crate) role: String,
+    pub(crate) open: TunDevice,
+    /// Bytes that it has room for; absent for any packet.
+    #[serde(default = "any_packet")]
+    pub(crate) room: u32,
+    #[serde(default)]
+    pub(crate) read: Read,
+}
+
+fn any_packet() -> u32 {
+    1 << 16
+}
+
+impl TunProgram {
+    /// What its actor is told.
+    pub(crate) fn part(&self) -> Part {
+        let Self { open, room, read, .. } = self;
+        Part::ReadTun(TunRead { open: open.clone(), room: *room as usize, read: *read })
     }
 }
 

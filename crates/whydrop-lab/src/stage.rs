@@ -85,6 +85,11 @@ impl<'a> Stage<'a> {
             let actor = stage.serve(&listener)?;
             stage.servers.push(actor);
         }
+        for program in &scenario.tun_program {
+            let actor = stage.start(&program.role, &program.name, program.part())?;
+            actor.wait_ready(stage.stop)?;
+            stage.clients.push(actor);
+        }
         for (role, settings) in &scenario.sysctl_after_listen {
             for (name, value) in settings {
                 stage.lan.get(role)?.set_sysctl(name, &value.text())?;

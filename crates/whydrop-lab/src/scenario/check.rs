@@ -28,7 +28,9 @@ impl Scenario {
     }
 
     fn check_server(&self, name: &str) -> Result<(), String> {
-        self.listener(name).map(|_| ()).ok_or_else(|| format!("there is no server `{name}`"))
+        let reads_tun = self.tun_program.iter().any(|program| program.name == name);
+        let known = reads_tun || self.listener(name).is_some();
+        known.then_some(()).ok_or_else(|| format!("there is no server `{name}`"))
     }
 
     fn check_named_traffic(&self, name: &str) -> Result<(), String> {
@@ -42,6 +44,9 @@ impl Scenario {
         let set = set.chain(&self.unobserved);
         for role in set.chain(remedy().flat_map(|remedy| remedy.sysctl.keys())) {
             self.check_role(role)?;
+        }
+        for program in &self.tun_program {
+            self.check_role(&program.role)?;
         }
         let lines = self.setup.iter().chain(&self.during);
         let remedied = remedy().flat_map(|remedy| remedy.setup.iter().chain(&remedy.during));

@@ -63,6 +63,7 @@ pub(crate) struct Change {
     pub(crate) refuse: Option<bool>,
     /// As in a UDP server.
     pub(crate) read: Option<Read>,
+    pub(crate) room: Option<u32>,
     /// True if it may use all the CPU time there is.
     #[serde(default)]
     pub(crate) unlimited: bool,
@@ -104,6 +105,11 @@ impl Scenario {
             server.read = change.read.unwrap_or(server.read);
             server.cpu_quota = server.cpu_quota.filter(|_| !change.unlimited);
             server.connected_to = server.connected_to.filter(|_| !change.unconnected);
+        }
+        for program in &mut self.tun_program {
+            let Some(change) = remedy.server.get(&program.name) else { continue };
+            program.read = change.read.unwrap_or(program.read);
+            program.room = change.room.unwrap_or(program.room);
         }
         self.server.extend(remedy.start);
         self.udp_server.extend(remedy.start_udp);
