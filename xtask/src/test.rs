@@ -27,6 +27,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
     Tool { program: "tcpdump", package: "tcpdump", purpose: "a second opinion on filters" },
     Tool { program: "tmux", package: "tmux", purpose: "a terminal for `whydrop top`" },
+    Tool { program: "tshark", package: "tshark", purpose: "a second opinion on capture files" },
     Tool { program: "sysctl", package: "procps", purpose: "settings of test namespaces" },
 ];
 

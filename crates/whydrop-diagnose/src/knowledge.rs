@@ -193,6 +193,16 @@ pub(crate) fn plain(name: &str) -> String {
     name.strip_prefix("SKB_DROP_REASON_").map(str::to_owned).unwrap_or(name)
 }
 
+/// The one of these names that was probably meant.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.len() / 3).clamp(1, 4);
+    known
+        .map(|one| (!one.starts_with(name), distance(name, one, limit), one))
+        .filter(|(_, distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, _, one)| one)
+}
+
 /// Letters to insert, remove, change or swap with their neighbour to get from one to the other; any
 /// number above the limit if it is more than that. One that begins the other is within the limit.
 pub(crate) fn distance(a: &str, b: &str, limit: usize) -> usize {

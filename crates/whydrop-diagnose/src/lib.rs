@@ -4,6 +4,7 @@
 //! recorded [`Evidence`] gives the same [`Report`] byte for byte, anywhere. Knowledge is data in
 //! `knowledge/`; each cause has a rule in `rules/`.
 
+pub mod attribute;
 pub mod case;
 pub mod causes;
 mod command;

@@ -36,7 +36,8 @@ fn netns(namespace: &Namespace) -> NetnsRef {
     NetnsRef { inode: Some(namespace.inode), name: namespace.name.clone() }
 }
 
-fn owner(owners: &[Process]) -> Option<QueueOwner> {
+/// The first of these processes, to name it.
+pub(crate) fn owner(owners: &[Process]) -> Option<QueueOwner> {
     let (first, others) = owners.split_first()?;
     Some(QueueOwner {
         pid: first.pid,

@@ -136,14 +136,9 @@ impl Thresholds {
 
 /// The threshold that was probably meant.
 fn nearest(name: &str) -> Option<&'static str> {
-    let wanted = name.replace('-', "_");
-    let limit = (wanted.len() / 3).clamp(1, 4);
-    Thresholds::list()
-        .iter()
-        .map(|one| (crate::knowledge::distance(&wanted, one.name, limit), one.name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| name)
+    let list = Thresholds::list();
+    let near = crate::knowledge::nearest(&name.replace('-', "_"), list.iter().map(|one| one.name))?;
+    list.iter().map(|one| one.name).find(|one| *one == near)
 }
 
 #[cfg(test)]

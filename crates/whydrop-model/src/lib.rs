@@ -22,6 +22,7 @@ mod qdisc;
 mod queues;
 mod report;
 mod route;
+mod sighting;
 mod socket;
 
 pub use cgroup::{Cgroup, OpenFiles, Pod};
@@ -49,6 +50,7 @@ pub use report::{
     ReportWindow, Severity, Site, TracerFacts, Verdict,
 };
 pub use route::{PolicyRule, Route, Routes};
+pub use sighting::{Attribution, DROP_SCHEMA, Sighting};
 pub use socket::{
     PacketRing, PeerPrefix, ProtocolMemory, Socket, SocketCount, SocketMemory, SocketProtocol,
     SocketState, TcpLoss, TcpPeers,

@@ -79,6 +79,27 @@ pub enum Class {
     Benign,
 }
 
+impl Class {
+    /// The name used in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Policy => "policy",
+            Self::Peer => "peer",
+            Self::Info => "info",
+            Self::Benign => "benign",
+        }
+    }
+
+    /// The class with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Fault, Self::Policy, Self::Peer, Self::Info, Self::Benign];
+        all.into_iter().find(|class| class.name() == name)
+    }
+}
+
 /// How urgent a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

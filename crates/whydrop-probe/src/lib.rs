@@ -33,6 +33,7 @@ pub use counts::{Count, Counts};
 pub use error::Error;
 pub use events::{EventCount, Events};
 pub use kernel::{KernelFacts, Missing, SubsystemFacts};
+pub use packet::flow;
 pub use programs::program_names;
 pub use reader::Reader;
 pub use reasons::{Reason, Reasons};

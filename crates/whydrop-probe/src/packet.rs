@@ -26,7 +26,7 @@ const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// The flow of a packet of this EtherType whose network header begins with `bytes`.
-pub(crate) fn flow(ethertype: u16, bytes: &[u8]) -> Option<Flow> {
+pub fn flow(ethertype: u16, bytes: &[u8]) -> Option<Flow> {
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(bytes),
         ETHERTYPE_IPV6 => ipv6(bytes),

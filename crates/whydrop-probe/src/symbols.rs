@@ -107,6 +107,14 @@ impl Symbols {
         self.sorted.push(Symbol { address, name: start, name_length, module });
     }
 
+    /// Names of all functions, without compiler suffixes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sorted.iter().map(|symbol| {
+            let start = symbol.name as usize;
+            &self.names[start..start + usize::from(symbol.name_length)]
+        })
+    }
+
     /// How many functions are known.
     pub fn len(&self) -> usize {
         self.sorted.len()

@@ -8,8 +8,10 @@
 pub mod cures;
 pub mod drops;
 pub mod format;
+pub mod pcapng;
 pub mod queues;
 mod safe;
+pub mod stacks;
 pub mod style;
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ Settings (TOML): /etc/whydrop/config.toml, then ~/.config/whydrop/config.toml
   [watch]                            defaults of a command: its long options
   rate = 20";
 
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  whydrop watch tcp port 443 and host 10.0.0.7   only these packets; decided in the kernel
+  whydrop watch --reason '!NO_SOCKET' --dev eth0 every reason but one, on one device
+  whydrop watch --class fault,policy             what this host should not have lost, or was told to drop
+  whydrop watch -w drops.pcapng                  for Wireshark, with the cause of death of each packet
+  whydrop watch --stack --flame drops.svg        where in the kernel packets die";
+
 /// Why does this Linux host drop packets, and what makes it stop?
 ///
 /// Without a command: `whydrop diagnose`.
@@ -63,7 +71,7 @@ pub(crate) enum Command {
     /// Take a change back: the newest, one by its number, or all
     Undo(Undo),
     /// Show drops as they happen, or count them
-    Watch(Watch),
+    Watch(Box<Watch>),
     /// Full screen: layers, causes and kinds of drops, live
     Top(Top),
     /// Show receive queues: how full they are and were, what they lost, what bounds them
@@ -232,33 +240,124 @@ pub(crate) struct Undo {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(crate) struct Watch {
+    /// Only packets that this filter accepts, in tcpdump's language (docs/filters.md); evaluated in the
+    /// kernel
+    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    pub(crate) filter: Vec<String>,
+
     /// Stop after this many seconds (default: until interrupted)
-    #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, short, value_name = "SECONDS", value_parser = seconds, conflicts_with = "read")]
     pub(crate) duration: Option<Duration>,
 
     /// Count by reason, call site, protocol, device and namespace instead, and print at the end
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["read", "write", "process", "container"])]
     pub(crate) count: bool,
 
-    /// Only drops for this reason (may be repeated; see `whydrop reasons`)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) reason: Vec<String>,
+    #[command(flatten)]
+    pub(crate) only: Only,
 
-    /// Print the kernel stack of each drop shown
+    /// Show benign drops too, instead of counting them
+    #[arg(long)]
+    pub(crate) benign: bool,
+
+    /// Show each drop at once, without cause and owner
+    #[arg(long, conflicts_with_all = ["read", "cause", "class", "layer", "process", "container"])]
+    pub(crate) quick: bool,
+
+    /// Print kernel stacks; equal ones once, and at the end how many drops had each
     #[arg(long, conflicts_with = "count")]
     pub(crate) stack: bool,
 
+    /// Draw the kernel stacks of the drops shown as a flame graph
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "count")]
+    pub(crate) flame: Option<PathBuf>,
+
     /// Drops shown per second of each kind: reason, call site, namespace, device, protocol; per CPU
-    #[arg(long, value_name = "N", default_value = "10", conflicts_with = "count")]
+    #[arg(long, value_name = "N", default_value = "10", conflicts_with_all = ["count", "all"])]
     pub(crate) rate: u32,
 
-    /// `text`, or `json` for one JSON object per line
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Plain,
+    /// Show every drop, and say at the end how many that was too much for
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) all: bool,
 
-    #[command(flatten)]
-    pub(crate) observe: Observe,
+    /// `text`, or `ndjson` for one JSON object per line (docs/watch.md)
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Lines,
+
+    /// Write the packets into this pcapng file, with why they died as comments; `-` for standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+
+    /// Bytes of each packet in that file, its Ethernet header included
+    #[arg(long, short, value_name = "BYTES", default_value = "256", requires = "write")]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=8192))]
+    pub(crate) snaplen: u32,
+
+    /// Show the drops of this evidence file, or pcapng file of whydrop, instead of this host's
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) read: Option<PathBuf>,
+
+    /// Read the kernel's BTF from this file
+    #[arg(long, value_name = "FILE", default_value = whydrop_probe::VMLINUX_BTF)]
+    pub(crate) kernel_btf: PathBuf,
+
+    /// Create this file once drops are shown
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Conditions on drops. Each may be repeated and takes a list; `!` before a word rules it out.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Only drops (lists with commas; `!` before a word rules it out)")]
+pub(crate) struct Only {
+    /// For this reason; `whydrop reasons` lists them
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) reason: Vec<String>,
+
+    /// Because of this cause, as in reports
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) cause: Vec<String>,
+
+    /// Of this class: fault, policy, peer, info, benign
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub(crate) class: Vec<String>,
+
+    /// In this layer, as in reports
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub(crate) layer: Vec<String>,
+
+    /// In this network namespace, by name as in `ip netns`, or inode
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) netns: Vec<String>,
+
+    /// On this device
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) dev: Vec<String>,
+
+    /// For, or from, a socket of this process, by name or pid
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) process: Vec<String>,
+
+    /// In this container or pod, by name or id
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) container: Vec<String>,
+
+    /// Freed by this kernel function
+    #[arg(long, value_name = "SYMBOL", value_delimiter = ',')]
+    pub(crate) site: Vec<String>,
+}
+
+/// Formats of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Lines {
+    /// For people
+    Text,
+    /// One JSON object per line
+    #[value(alias = "json")]
+    Ndjson,
 }
 
 #[derive(Debug, Args)]

@@ -129,7 +129,9 @@ fn confine(
 }
 
 /// Names of the programs at XDP hooks, which devices tell by id alone.
-fn program_names(namespaces: &[Namespace]) -> (BTreeMap<u32, String>, Option<NotChecked>) {
+pub(crate) fn program_names(
+    namespaces: &[Namespace],
+) -> (BTreeMap<u32, String>, Option<NotChecked>) {
     let links = namespaces.iter().flat_map(|namespace| &namespace.links);
     let ids: BTreeSet<_> =
         links.filter_map(|link| link.xdp.as_ref()).flat_map(|xdp| &xdp.programs).copied().collect();

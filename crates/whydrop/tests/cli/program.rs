@@ -81,9 +81,10 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 /// Starts the program and waits until its window is open.
 pub(crate) fn started(arguments: &[&str], ready: &Path) -> Child {
     let mut child = Command::new(path())
-        .args(arguments)
+        .arg(arguments[0])
         .arg("--ready-file")
         .arg(ready)
+        .args(&arguments[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -115,6 +116,11 @@ impl Netns {
 
     pub(crate) fn name(&self) -> &str {
         &self.0
+    }
+
+    /// Runs something in it, which must succeed.
+    pub(crate) fn run(&self, command: &[&str]) {
+        ip(&[&["netns", "exec", &self.0], command].concat());
     }
 
     /// Sends datagrams to a port that nobody has open.

@@ -1,0 +1,152 @@
+//! What is known of the host while drops are watched: read again and again beside the watching, and
+//! only while there is something to attribute.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use whydrop_collect::{Observation, Options, Watch};
+use whydrop_diagnose::Thresholds;
+use whydrop_diagnose::attribute::Surroundings;
+use whydrop_model::{
+    EVIDENCE_SCHEMA, EventEvidence, Evidence, Host, ObservedWindow, Scope, TracerEvidence,
+};
+
+use crate::observe::program_names;
+
+/// Shortest time between two readings of everything.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// A reading may take this part of the time, at most.
+const SHARE: u32 = 20;
+
+/// What the reader is asked for.
+enum Request {
+    /// Everything up to now, soon.
+    Soon,
+    /// At once.
+    Now,
+}
+
+/// Everything that was observed up to a moment.
+pub(super) struct Answer {
+    pub(super) surroundings: Surroundings,
+    /// That moment, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) until_ns: u64,
+}
+
+/// The thread that reads.
+pub(super) struct Look {
+    requests: Sender<Request>,
+    answers: Receiver<Answer>,
+    asked: bool,
+}
+
+impl Look {
+    /// Reads everything for the first time; what happens from then on shows in the answers.
+    pub(super) fn start(netns: Vec<String>, tracer: TracerEvidence) -> anyhow::Result<Self> {
+        let (requests, asked) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let (opened, first) = mpsc::sync_channel(1);
+        let options = Options { netns, ..Options::default() };
+        thread::Builder::new().name("surroundings".into()).spawn(move || {
+            let began = Instant::now();
+            let watch = match Watch::open(options.clone()) {
+                Ok(watch) => watch,
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                    return;
+                }
+            };
+            let _ = opened.send(Ok(()));
+            let (host, _) = whydrop_collect::host();
+            answer_all(watch, began.elapsed(), &options, &tracer, &host, &asked, &answer);
+        })?;
+        first.recv()??;
+        Ok(Self { requests, answers, asked: false })
+    }
+
+    /// Asks for an answer, unless one is on its way.
+    pub(super) fn ask(&mut self) {
+        if !self.asked {
+            self.asked = self.requests.send(Request::Soon).is_ok();
+        }
+    }
+
+    /// The answer, if it has come.
+    pub(super) fn answer(&mut self) -> Option<Answer> {
+        let answer = self.answers.try_recv().ok()?;
+        self.asked = false;
+        Some(answer)
+    }
+
+    /// The last answer, of everything up to now; `None` if nothing can be read any more.
+    pub(super) fn last(self) -> Option<Answer> {
+        self.requests.send(Request::Now).ok()?;
+        // One that was asked for before may come first.
+        let first = self.answers.recv().ok()?;
+        Some(if self.asked { self.answers.recv().unwrap_or(first) } else { first })
+    }
+}
+
+/// Answers until nobody asks any more.
+fn answer_all(
+    mut watch: Watch,
+    mut cost: Duration,
+    options: &Options,
+    tracer: &TracerEvidence,
+    host: &Host,
+    asked: &Receiver<Request>,
+    answer: &Sender<Answer>,
+) {
+    loop {
+        let opened = Instant::now();
+        let Ok(request) = asked.recv() else { return };
+        let mut waiting = matches!(request, Request::Now);
+        if !waiting {
+            let window = SHORTEST.max(cost * SHARE);
+            let left = window.saturating_sub(opened.elapsed());
+            match asked.recv_timeout(left) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(_) => waiting = true,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        let (began, now) = (Instant::now(), clock_gettime(ClockId::Monotonic));
+        let until_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        let evidence = evidence(watch.close(), tracer, host, &options.netns);
+        let surroundings = Surroundings::new(evidence, Thresholds::default());
+        if answer.send(Answer { surroundings, until_ns }).is_err() || waiting {
+            return;
+        }
+        // It could be read before; if it no longer can, there are no more answers.
+        watch = match Watch::open(options.clone()) {
+            Ok(watch) => watch,
+            Err(_) => return,
+        };
+        cost = began.elapsed();
+    }
+}
+
+fn evidence(seen: Observation, tracer: &TracerEvidence, host: &Host, netns: &[String]) -> Evidence {
+    Evidence {
+        schema: EVIDENCE_SCHEMA.into(),
+        host: host.clone(),
+        window: ObservedWindow {
+            start: jiff::Timestamp::try_from(seen.opened).unwrap_or_default().to_string(),
+            seconds: seen.length.as_secs_f64(),
+            interrupted: false,
+        },
+        scope: Scope { netns: netns.to_vec() },
+        tracer: tracer.clone(),
+        events: EventEvidence::default(),
+        softnet: seen.softnet,
+        cpu_side: seen.cpu_side,
+        neighbour_tables: seen.neighbour_tables,
+        protocol_memory: seen.protocol_memory,
+        cgroups: seen.cgroups,
+        bpf_programs: program_names(&seen.namespaces).0,
+        namespaces: seen.namespaces,
+        not_checked: seen.not_checked,
+    }
+}
