@@ -5,16 +5,12 @@
 use std::collections::BTreeMap;
 
 use whydrop_model::{
-    Confidence, DropTotal, EvidenceItem, EvidenceKind, Link, Namespace, Remedy, Severity, Site,
+    Confidence, DropTotal, EvidenceItem, EvidenceKind, Link, Remedy, Severity, Site,
 };
 
 use crate::case::{Case, Conclusion, Loss};
 use crate::nic::{self, Class};
 use crate::{UNEXPLAINED, command, nic_loss, raw};
-
-/// Counters whose every step is a lost packet, with the drop reason under which the tracer sees the
-/// same packets; an empty reason means that it never does.
-const COUNTED: &[(&str, &str)] = &[("TcpExt.TCPBacklogDrop", "SOCKET_BACKLOG")];
 
 /// Fields of `rtnl_link_stats64` that count frames lost before there was an skb: never traced.
 const LINK_LOSSES: &[&str] =
@@ -23,7 +19,6 @@ const LINK_LOSSES: &[&str] =
 /// Books everything that is left.
 pub(crate) fn book(case: &mut Case<'_>) {
     traced(case);
-    counted(case);
     link_losses(case);
     drivers(case);
 }
@@ -80,20 +75,6 @@ fn count_again() -> Remedy {
     }
 }
 
-fn counted(case: &mut Case<'_>) {
-    for namespace in case.namespaces() {
-        for (counter, reason) in COUNTED {
-            let grown = case.unbooked(namespace, counter).unwrap_or(0);
-            let missing = grown.saturating_sub(traced_as(case, Some(namespace), reason));
-            if missing > 0 {
-                let object = Some((*counter).to_string());
-                let site = Site { object, ..case.site_of(Some(namespace.inode)) };
-                only_counted(case, site, missing, counter);
-            }
-        }
-    }
-}
-
 fn link_losses(case: &mut Case<'_>) {
     for namespace in case.namespaces() {
         // What a tunnel counts here it drops as packets, which are traced; a bond repeats the counters
@@ -143,16 +124,6 @@ fn drivers(case: &mut Case<'_>) {
     }
 }
 
-fn traced_as(case: &Case<'_>, namespace: Option<&Namespace>, reason: &str) -> u64 {
-    let here = |netns: Option<u64>| namespace.is_none_or(|one| netns == Some(one.inode));
-    let totals = &case.evidence().tracer.totals;
-    totals
-        .iter()
-        .filter(|total| total.reason == reason && here(total.netns))
-        .map(|total| total.packets)
-        .sum()
-}
-
 /// Records what only a counter tells.
 fn only_counted(case: &mut Case<'_>, site: Site, packets: u64, name: &str) {
     let evidence = vec![EvidenceItem::new(EvidenceKind::Counter, name, packets)];
@@ -191,11 +162,16 @@ mod tests {
     use crate::{Thresholds, diagnose, sample};
 
     #[test]
-    fn a_counter_and_its_trace_are_one_loss() {
+    fn what_is_left_is_told_by_place_and_reason() {
         let mut evidence = sample::evidence();
-        sample::count(&mut evidence, "TcpExt.TCPBacklogDrop", 40);
-        evidence.tracer.totals = vec![sample::total("SOCKET_BACKLOG", "tcp_v4_rcv", 30)];
-        let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
-        assert_eq!(ledger.unexplained, 40);
+        let mut elsewhere = sample::total("A_REASON_OF_TOMORROW", "some_function", 3);
+        elsewhere.device = Some("veth1".into());
+        evidence.tracer.totals =
+            vec![sample::total("A_REASON_OF_TOMORROW", "some_function", 5), elsewhere];
+        let report = diagnose(&evidence, &Thresholds::default());
+        let site = &report.findings[0].site;
+        assert_eq!(site.object.as_deref(), Some("A_REASON_OF_TOMORROW@some_function"));
+        assert_eq!(site.device, None, "on several devices");
+        assert_eq!((report.findings.len(), report.ledger.unexplained), (1, 8));
     }
 }

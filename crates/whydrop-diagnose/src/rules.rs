@@ -13,6 +13,7 @@ mod blackhole_route;
 mod bridge_fdb_misdirected;
 mod bridge_port_not_forwarding;
 mod bridge_port_policy;
+mod capture_socket_full;
 mod cgroup_bpf_drop;
 mod cloud_allowance_exceeded;
 mod conntrack_insert_failed;
@@ -20,6 +21,7 @@ mod conntrack_invalid_drop;
 mod conntrack_table_full;
 mod cpu_backlog_full;
 mod cpu_starvation;
+mod fastopen_refused;
 mod fq_limit_reached;
 mod fragment_distance_limit;
 mod fragment_memory_limit;
@@ -47,6 +49,7 @@ mod neighbour_queue_full;
 mod neighbour_table_full;
 mod neighbour_unreachable;
 mod netfilter_rule_drop;
+mod netlink_overflow;
 mod nfqueue_no_reader;
 mod nic_irq_imbalance;
 mod nic_pause_frames;
@@ -57,28 +60,37 @@ mod no_route_forwarding;
 mod openvswitch_flow_drop;
 mod path_mtu_exceeded;
 mod pmtu_blackhole;
+mod protocol_memory_limit;
 mod purged_by_reconfiguration;
 mod qdisc_burst_too_small;
 mod qdisc_limit_reached;
 mod qdisc_lock_contention;
+mod raw_socket_buffer_full;
 mod reverse_path_filter;
 mod routing_loop;
 mod security_module_drop;
 mod service_bound_elsewhere;
 mod socket_closed_with_data;
 mod socket_filter_drop;
+mod socket_memcg_limit;
 mod softirq_budget_exhausted;
 mod syn_cookies_active;
 mod syn_queue_full;
 mod tc_filter_drop;
 mod tc_redirect_failed;
+mod tcp_app_closed_early;
 mod tcp_minttl_drop;
 mod tcp_out_of_window;
 mod tcp_path_loss;
 mod tcp_port_closed;
+mod tcp_receive_buffer_full;
 mod tcp_routine_discard;
+mod tcp_signature_mismatch;
+mod tcp_socket_backlog_full;
 mod tcp_stray_segment;
 mod tcp_timestamp_rejected;
+mod tcp_zero_window;
+mod time_wait_overflow;
 mod ttl_expired;
 mod tun_not_attached;
 mod tun_reader_slow;
@@ -111,6 +123,7 @@ pub const RULES: &[&dyn Rule] = &[
     &syn_queue_full::SynQueueFull,
     &listen_drop_other::ListenDropOther,
     &syn_cookies_active::SynCookiesActive,
+    &tcp_app_closed_early::TcpAppClosedEarly,
     &tcp_routine_discard::TcpRoutineDiscard,
     &socket_closed_with_data::SocketClosedWithData,
     &multicast_not_joined::MulticastNotJoined,
@@ -123,7 +136,19 @@ pub const RULES: &[&dyn Rule] = &[
     &service_bound_elsewhere::ServiceBoundElsewhere,
     &tcp_port_closed::TcpPortClosed,
     &tcp_stray_segment::TcpStraySegment,
+    &protocol_memory_limit::ProtocolMemoryLimit,
+    &socket_memcg_limit::SocketMemcgLimit,
+    &tcp_receive_buffer_full::TcpReceiveBufferFull,
+    &tcp_socket_backlog_full::TcpSocketBacklogFull,
     &tcp_out_of_window::TcpOutOfWindow,
+    &tcp_signature_mismatch::TcpSignatureMismatch,
+    &tcp_minttl_drop::TcpMinttlDrop,
+    &tcp_zero_window::TcpZeroWindow,
+    &fastopen_refused::FastopenRefused,
+    &time_wait_overflow::TimeWaitOverflow,
+    &raw_socket_buffer_full::RawSocketBufferFull,
+    &capture_socket_full::CaptureSocketFull,
+    &netlink_overflow::NetlinkOverflow,
     &tcp_timestamp_rejected::TcpTimestampRejected,
     &conntrack_table_full::ConntrackTableFull,
     &conntrack_insert_failed::ConntrackInsertFailed,
@@ -164,7 +189,6 @@ pub const RULES: &[&dyn Rule] = &[
     &bridge_port_not_forwarding::BridgePortNotForwarding,
     &bridge_port_policy::BridgePortPolicy,
     &bridge_fdb_misdirected::BridgeFdbMisdirected,
-    &tcp_minttl_drop::TcpMinttlDrop,
     &security_module_drop::SecurityModuleDrop,
     &socket_filter_drop::SocketFilterDrop,
     &cgroup_bpf_drop::CgroupBpfDrop,

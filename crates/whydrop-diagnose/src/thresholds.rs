@@ -112,6 +112,9 @@ thresholds! {
     /// them, and below which it may be a scan. A client is refused and tries again, a scanner tries
     /// once or twice.
     bound_elsewhere = 5.0, 1.0 ..= 1e6;
+    /// Share of the connections opened that a program aborts by closing too early, from which on it
+    /// is told; a client that gives up now and then is normal.
+    aborted_share = 0.01, 0.0 ..= 1.0;
     /// Share of the segments sent, or of the connections begun, that were sent again from which on
     /// TCP suffers from it; healthy paths stay far below.
     retransmit_share = 0.01, 0.0001 ..= 1.0;

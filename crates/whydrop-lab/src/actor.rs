@@ -25,6 +25,8 @@ mod crafted;
 mod ether;
 mod frame;
 mod http;
+mod idle_socket;
+mod options;
 mod ping;
 mod segment;
 mod server;
@@ -64,6 +66,7 @@ fn play(arguments: &[OsString]) -> io::Result<()> {
         Part::Serve { address, serve } => return server::serve(*address, serve),
         Part::Receive { address, receive } => return udp::receive(*address, receive),
         Part::ReadTun(plan) => return tun::read(plan),
+        Part::Hear(plan) => return idle_socket::hold(plan),
         Part::Become { program, arguments } => {
             // The signal at the runner's death stays set across this.
             return Err(Command::new(program).args(arguments).exec());

@@ -307,9 +307,8 @@ impl Truth<'_> {
             }
         }
         if let Some(server) = &expectation.server {
-            let socket = self.scenario.listener(server).and_then(|listener| {
-                Some(format!("{} {}", listener.protocol, listener.address(self.scenario)?))
-            });
+            let listener = self.scenario.listener(server);
+            let socket = listener.and_then(|listener| listener.socket(self.scenario));
             let socket = socket.unwrap_or_default();
             let got = finding.site.socket.clone().unwrap_or_else(|| "unnamed".into());
             differs("socket", got, socket);

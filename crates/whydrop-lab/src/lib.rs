@@ -25,6 +25,7 @@ mod quota;
 mod run;
 mod sample;
 mod scenario;
+mod socket_memory;
 mod stage;
 mod suite;
 mod topology;

@@ -13,6 +13,7 @@ use std::{fs, io, process, thread};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::LabError;
+use crate::socket_memory::GROUPS;
 
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
@@ -80,7 +81,7 @@ pub fn sweep() -> Result<Vec<String>, LabError> {
         let _ = fs::remove_file(Path::new(RUN).join(&name));
         removed.push(name);
     }
-    for root in crate::quota::roots() {
+    for root in crate::quota::roots().chain([Path::new(GROUPS)]) {
         for name in orphans(&root.display().to_string())? {
             // Its processes went with the runner; the kernel may take a moment to bury them.
             if fs::remove_dir(root.join(&name)).is_ok() {

@@ -50,6 +50,8 @@ pub(crate) enum Part {
     },
     /// Read from a tun or tap device until killed.
     ReadTun(TunRead),
+    /// Hold a socket that hears what passes, until killed.
+    Hear(IdleSocket),
     /// Make traffic, then say how it went.
     Play {
         /// Whom to talk to; `None` for traffic that needs nobody.
@@ -77,6 +79,10 @@ pub(crate) struct Serve {
     pub(crate) respond: Respond,
     /// `SO_RCVBUF` of the listener and so of its connections; absent for what the kernel gives.
     pub(crate) rcvbuf: Option<u32>,
+    /// Key with which peers must sign (TCP-MD5).
+    pub(crate) md5_key: Option<String>,
+    /// Least TTL or hop limit that packets must have.
+    pub(crate) min_ttl: Option<u8>,
     /// True if it calls `listen()` again when told `relisten` on its standard input.
     pub(crate) relisten: bool,
     /// CPU time that it spends on each connection.
@@ -167,6 +173,30 @@ pub(crate) enum Read {
         /// Length of a stall.
         millis: u64,
     },
+}
+
+/// A socket that hears what passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdleSocket {
+    pub(crate) kind: SocketKind,
+    /// True for raw sockets of IPv6.
+    pub(crate) ipv6: bool,
+    /// `SO_RCVBUF`, which the kernel doubles; absent for the default.
+    pub(crate) rcvbuf: Option<u32>,
+    /// True if it is read after all.
+    pub(crate) read: bool,
+}
+
+/// What a socket hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SocketKind {
+    /// Packets of this IP protocol.
+    Raw(u8),
+    /// Frames of this EtherType; 3 is all of them (`ETH_P_ALL`).
+    Packet(u16),
+    /// The kernel's news of addresses that come and go.
+    Addresses,
 }
 
 /// A piece of traffic.

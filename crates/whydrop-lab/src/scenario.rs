@@ -21,7 +21,7 @@ mod target;
 
 pub(crate) use catalog::find;
 pub use catalog::{ScenarioInfo, list, planned};
-pub(crate) use listener::{Listener, UdpServer};
+pub(crate) use listener::{IdleServer, Listener, UdpServer};
 use remedy::Remedy;
 use target::Target;
 
@@ -68,6 +68,8 @@ pub(crate) struct Scenario {
     pub(crate) udp_server: Vec<UdpServer>,
     #[serde(default)]
     pub(crate) tun_program: Vec<TunProgram>,
+    #[serde(default)]
+    pub(crate) idle_socket: Vec<IdleServer>,
     /// Carried out while the diagnosis watches.
     #[serde(default)]
     pub(crate) during: Vec<Lines>,
@@ -158,6 +160,12 @@ pub(crate) struct Server {
     pub(crate) respond: Respond,
     /// `SO_RCVBUF`; absent for what the kernel gives.
     pub(crate) rcvbuf: Option<u32>,
+    /// Key with which peers must sign (TCP-MD5); absent if they must not.
+    pub(crate) md5_key: Option<String>,
+    /// Least TTL or hop limit that packets must have.
+    pub(crate) min_ttl: Option<u8>,
+    /// Bytes that all its sockets may take together; absent for no limit but the host's.
+    pub(crate) socket_memory: Option<u64>,
     /// Calls `listen()` again after `sysctl-after-listen`.
     #[serde(default)]
     pub(crate) relisten: bool,
@@ -174,8 +182,9 @@ pub(crate) struct Server {
 impl Server {
     /// What its actor is told.
     pub(crate) fn serve(&self) -> Serve {
-        let Self { backlog, accept, respond, rcvbuf, relisten, work_micros, .. } = *self;
-        Serve { backlog, accept, respond, rcvbuf, relisten, work_micros }
+        let Self { backlog, accept, respond, rcvbuf, min_ttl, relisten, work_micros, .. } = *self;
+        let md5_key = self.md5_key.clone();
+        Serve { backlog, accept, respond, rcvbuf, md5_key, min_ttl, relisten, work_micros }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::netns::{Netns, Tag};
 use crate::part::{ActorSpec, Message, Part, Tally};
 use crate::quota::Quota;
 use crate::scenario::{Amount, Lines, Listener, Need, Scenario, Traffic, Until};
+use crate::socket_memory::SocketMemory;
 use crate::topology::Lan;
 use crate::wait::Stop;
 
@@ -43,6 +44,7 @@ pub(crate) struct Stage<'a> {
     servers: Vec<Actor>,
     /// Of the servers, so after them.
     quotas: Vec<Quota>,
+    memories: Vec<SocketMemory>,
     lan: Lan,
     scenario: &'a Scenario,
     watched: BTreeSet<CounterName>,
@@ -75,6 +77,7 @@ impl<'a> Stage<'a> {
             tallies: vec![Tally::default(); scenario.traffic.len()],
             servers: Vec::new(),
             quotas: Vec::new(),
+            memories: Vec::new(),
             lan,
             scenario,
             watched,
@@ -103,6 +106,11 @@ impl<'a> Stage<'a> {
                 let quota = Quota::create(&tag.group(listener.name), percent)?;
                 quota.hold(actor.pid())?;
                 stage.quotas.push(quota);
+            }
+            if let Some(bytes) = listener.socket_memory {
+                let limit = SocketMemory::create(&tag.group(listener.name), bytes)?;
+                limit.hold(actor.pid())?;
+                stage.memories.push(limit);
             }
             if listener.stopped {
                 actor.suspend(stop)?;

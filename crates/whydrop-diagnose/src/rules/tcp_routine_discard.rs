@@ -30,6 +30,9 @@ const SIGNATURES: &[Signature] = &[
     drops("TCP_OFO_DROP", "*"),
     drops("TCP_RFC7323_PAWS_ACK", "*"),
     drops("TCP_CLOSE", "*"),
+    // Data for a connection that its program has closed; where that is more than now and then, it is
+    // told before.
+    drops("TCP_ABORT_ON_DATA", "*"),
     // Segments for a TIME_WAIT socket. A SYN there would be a refused connection.
     Signature { reason: "NOT_SPECIFIED", symbol: "tcp_v4_rcv", when: |total| !total.marks.syn },
     Signature { reason: "NOT_SPECIFIED", symbol: "tcp_v6_rcv", when: |total| !total.marks.syn },

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{http, say, work};
+use super::{http, options, say, work};
 use crate::part::{Accept, Message, Respond, Serve};
 
 /// Longest wait for a client that has connected to say something.
@@ -20,6 +20,12 @@ pub(super) fn serve(address: SocketAddr, serve: &Serve) -> io::Result<()> {
     listener.set_reuse_address(true)?;
     if let Some(rcvbuf) = serve.rcvbuf {
         listener.set_recv_buffer_size(rcvbuf as usize)?;
+    }
+    if let Some(key) = &serve.md5_key {
+        options::demand_md5(&listener, address.ip(), key)?;
+    }
+    if let Some(least) = serve.min_ttl {
+        options::demand_ttl(&listener, address.ip(), least)?;
     }
     listener.bind(&address.into())?;
     let backlog = i32::from(serve.backlog);

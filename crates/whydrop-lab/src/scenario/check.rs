@@ -75,7 +75,8 @@ impl Scenario {
         for (index, server) in servers.iter().enumerate() {
             let name = server.name;
             self.check_role(server.role)?;
-            if server.address(self).is_none() || server.reached_at(self).is_none() {
+            let has_port = server.has_port();
+            if has_port && (server.address(self).is_none() || server.reached_at(self).is_none()) {
                 return Err(format!("server `{name}`: role `{}` has no address", server.role));
             }
             if name.is_empty() || name.len() > COMM || !name.is_ascii() {
@@ -86,7 +87,9 @@ impl Scenario {
                 return Err(format!("two servers are called `{name}`"));
             }
             let place = |it: &super::Listener<'_>| (it.protocol, it.port, it.address(self));
-            if earlier.iter().any(|it| it.role == server.role && place(it) == place(server)) {
+            if has_port
+                && earlier.iter().any(|it| it.role == server.role && place(it) == place(server))
+            {
                 return Err(format!("two servers listen on port {}", server.port));
             }
         }

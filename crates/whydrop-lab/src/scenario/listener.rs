@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Deserialize;
 
 use super::{Read, Scenario};
-use crate::part::{Part, Receive};
+use crate::part::{IdleSocket, Part, Receive, SocketKind};
 
 /// A UDP server.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,8 +45,36 @@ pub(crate) struct UdpServer {
     pub(crate) stopped: bool,
 }
 
+/// A program that holds a socket of another kind.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct IdleServer {
+    /// Its name here and in `/proc/PID/comm`.
+    pub(crate) name: String,
+    /// Where it runs.
+    pub(crate) role: String,
+    pub(crate) kind: SocketKind,
+    /// `SO_RCVBUF`; absent for the default.
+    pub(crate) rcvbuf: Option<u32>,
+    /// True if it reads what it hears.
+    #[serde(default)]
+    pub(crate) read: bool,
+}
+
+impl IdleServer {
+    /// What reports call its socket.
+    fn socket(&self) -> String {
+        match self.kind {
+            SocketKind::Raw(protocol) => format!("raw protocol {protocol}"),
+            SocketKind::Packet(3) => "packet, all frames".into(),
+            SocketKind::Packet(ethertype) => format!("packet {ethertype:#06x}"),
+            SocketKind::Addresses => "netlink 0".into(),
+        }
+    }
+}
+
 /// A server, whatever it speaks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Listener<'a> {
     pub(crate) name: &'a str,
     pub(crate) role: &'a str,
@@ -58,6 +86,10 @@ pub(crate) struct Listener<'a> {
     pub(crate) relisten: bool,
     /// Part of a CPU that it may use, in percent.
     pub(crate) cpu_quota: Option<u32>,
+    /// Bytes that its sockets may take together.
+    pub(crate) socket_memory: Option<u64>,
+    /// Its socket's name, if that is not its address.
+    named: Option<String>,
 }
 
 impl Listener<'_> {
@@ -65,6 +97,17 @@ impl Listener<'_> {
     pub(crate) fn address(&self, scenario: &Scenario) -> Option<SocketAddr> {
         let own = || scenario.topology.address(self.role, scenario.ipv6);
         Some(SocketAddr::new(self.bind.or_else(own)?, self.port))
+    }
+
+    /// What reports call its socket; `None` if its role has no address.
+    pub(crate) fn socket(&self, scenario: &Scenario) -> Option<String> {
+        let by_address = || Some(format!("{} {}", self.protocol, self.address(scenario)?));
+        self.named.clone().or_else(by_address)
+    }
+
+    /// True if clients can be told to go there.
+    pub(crate) fn has_port(&self) -> bool {
+        self.named.is_none()
     }
 
     /// The address that clients use: its role's own, whatever it is bound to.
@@ -86,6 +129,8 @@ impl Scenario {
             stopped: server.stopped,
             relisten: server.relisten,
             cpu_quota: server.cpu_quota,
+            socket_memory: server.socket_memory,
+            named: None,
         });
         let udp = self.udp_server.iter().map(|server| Listener {
             name: &server.name,
@@ -96,8 +141,22 @@ impl Scenario {
             stopped: server.stopped,
             relisten: false,
             cpu_quota: server.cpu_quota,
+            socket_memory: None,
+            named: None,
         });
-        tcp.chain(udp)
+        let idle = self.idle_socket.iter().map(|server| Listener {
+            name: &server.name,
+            role: &server.role,
+            protocol: "none",
+            port: 0,
+            bind: None,
+            stopped: false,
+            relisten: false,
+            cpu_quota: None,
+            socket_memory: None,
+            named: Some(server.socket()),
+        });
+        tcp.chain(udp).chain(idle)
     }
 
     /// The server of this name.
@@ -107,6 +166,12 @@ impl Scenario {
 
     /// What the actor of a server is told; `None` if its role has no address.
     pub(crate) fn part(&self, listener: &Listener<'_>) -> Option<Part> {
+        if let Some(IdleServer { kind, rcvbuf, read, .. }) =
+            self.idle_socket.iter().find(|server| server.name == listener.name)
+        {
+            let (kind, rcvbuf, read) = (*kind, *rcvbuf, *read);
+            return Some(Part::Hear(IdleSocket { kind, ipv6: self.ipv6, rcvbuf, read }));
+        }
         let address = listener.address(self)?;
         let tcp = self.server.iter().find(|server| server.name == listener.name);
         if let Some(server) = tcp {

@@ -44,6 +44,7 @@ pub(crate) struct Remedy {
 /// A change to a server; what is absent stays.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each takes a setting of its own away")]
 pub(crate) struct Change {
     /// As in a server.
     pub(crate) backlog: Option<u16>,
@@ -73,6 +74,11 @@ pub(crate) struct Change {
     /// True if it no longer sets `SO_RCVBUF`.
     #[serde(default)]
     pub(crate) default_rcvbuf: bool,
+    /// True if peers need no longer sign.
+    #[serde(default)]
+    pub(crate) unsigned: bool,
+    pub(crate) min_ttl: Option<u8>,
+    pub(crate) socket_memory: Option<u64>,
 }
 
 impl Scenario {
@@ -89,12 +95,20 @@ impl Scenario {
             let Some(change) = remedy.server.get(&server.name) else { continue };
             server.backlog = change.backlog.unwrap_or(server.backlog);
             server.accept = change.accept.unwrap_or(server.accept);
+            server.md5_key = server.md5_key.take().filter(|_| !change.unsigned);
+            server.min_ttl = change.min_ttl.or(server.min_ttl);
+            server.socket_memory = change.socket_memory.or(server.socket_memory);
             server.respond = change.respond.unwrap_or(server.respond);
             server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.relisten = change.relisten.unwrap_or(server.relisten);
             server.cpu_quota = server.cpu_quota.filter(|_| !change.unlimited);
             server.stopped = change.stopped.unwrap_or(server.stopped);
             server.bind = change.bind.or(server.bind);
+        }
+        for server in &mut self.idle_socket {
+            let Some(change) = remedy.server.get(&server.name) else { continue };
+            server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
+            server.read = change.read.map_or(server.read, |read| read == Read::All);
         }
         for server in &mut self.udp_server {
             let Some(change) = remedy.server.get(&server.name) else { continue };
