@@ -68,7 +68,7 @@ impl Surroundings {
         for rule in rules::RULES {
             rule.check(&mut case);
         }
-        let (findings, entries) = case.close();
+        let (findings, entries, _) = case.close();
         let entry = entries.iter().find(|one| one.traced > 0 && one.cause != UNEXPLAINED)?;
         let cause = causes::find(&entry.cause)?;
         let finding = findings.iter().find(|one| one.cause == entry.cause && one.packets > 0);
