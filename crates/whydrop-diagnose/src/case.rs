@@ -237,6 +237,7 @@ impl<'e> Case<'e> {
             summary: conclusion.summary,
             evidence: conclusion.evidence,
             remedies: conclusion.remedies,
+            follows: None,
         });
     }
 
@@ -252,15 +253,16 @@ impl<'e> Case<'e> {
         &self.entries
     }
 
-    /// Takes the packets of a finding, and its account, for the cause that it follows from. It stays,
-    /// and `follows` says why it has none.
-    pub fn hand_over(&mut self, finding: usize, follows: &str) -> Loss {
+    /// Takes the packets of a finding, and its account, for the `cause` that it follows from. It stays,
+    /// without packets, and says so; `object` is what must be changed for both.
+    pub fn hand_over(&mut self, finding: usize, cause: &'static str, object: &str) -> Loss {
         let Some(finding) = self.findings.get_mut(finding) else { return Loss::default() };
         finding.packets = 0;
         finding.severity = Severity::Notice;
-        finding.summary = format!("{} ({follows})", finding.summary);
+        finding.follows = Some(cause.into());
+        finding.summary = format!("{} (follows from {cause}: {object})", finding.summary);
         finding.remedies = vec![Remedy {
-            summary: format!("None of its own: it {follows}"),
+            summary: format!("None of its own: it follows from {cause}: {object}"),
             commands: Vec::new(),
             useless: Vec::new(),
         }];

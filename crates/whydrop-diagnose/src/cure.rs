@@ -56,6 +56,8 @@ fn cure(evidence: &Evidence, finding: &Finding) -> Cure {
     let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
     let namespace = inode.and_then(|inode| evidence.namespace(inode));
     let patient = namespace.map(|namespace| Patient { evidence, namespace, finding });
+    // What follows from another cause needs no change of its own.
+    let patient = patient.filter(|_| finding.follows.is_none());
     let answer = kind.zip(patient).and_then(|((_, answer), patient)| answer(&patient));
     Cure {
         cause: finding.cause.clone(),

@@ -215,6 +215,31 @@ impl Overrun<'_> {
     }
 }
 
+/// Descriptors that a receive ring needs.
+pub(crate) struct Needed {
+    /// How many it has.
+    pub(crate) now: u32,
+    /// How many it may have.
+    pub(crate) most: u32,
+    /// What its worst queue lost, or all of them if that is not told.
+    pub(crate) lost: u64,
+    /// How many it needs.
+    pub(crate) size: u32,
+}
+
+/// Descriptors needed so that a loss like this one does not come again, if all of it was one burst:
+/// what the ring has, and what the worst queue lost. A power of two, as drivers want it; `None` if it
+/// cannot have more than it has.
+pub(crate) fn needed(link: &Link) -> Option<Needed> {
+    let of = |name: &str| link.ring.get(name).copied();
+    let (now, most) = (of("rx_pending")?, of("rx_max_pending")?);
+    let tally = nic_loss::lost(link, Class::NoBuffer);
+    let lost = tally.worst_queue().map_or(tally.packets, |(_, lost)| lost);
+    let needed = u32::try_from(u64::from(now).saturating_add(lost)).unwrap_or(u32::MAX);
+    let size = needed.checked_next_power_of_two().unwrap_or(most).min(most);
+    (size > now).then_some(Needed { now, most, lost, size })
+}
+
 /// Takes what a device lost out of the fields that count it.
 pub(crate) fn book(case: &mut Case<'_>, namespace: &Namespace, link: &Link, class: Class) {
     for field in nic_loss::all_fields(class) {

@@ -205,5 +205,6 @@ fn finding(packets: u64) -> Finding {
             commands: Vec::new(),
             useless: Vec::new(),
         }],
+        follows: None,
     }
 }

@@ -149,6 +149,9 @@ pub struct Finding {
     pub evidence: Vec<EvidenceItem>,
     /// What to do; at least one for a fault.
     pub remedies: Vec<Remedy>,
+    /// The cause that this one follows from, and that has its packets: curing that one cures this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<String>,
 }
 
 /// Where packets were lost.

@@ -54,6 +54,7 @@ fn finding(site: Site) -> Finding {
             commands: vec!["ip netns exec b ss -ltnmp 'sport = :9000'".into()],
             useless: vec!["net.core.somaxconn alone: it already allows 4096".into()],
         }],
+        follows: None,
     }
 }
 

@@ -43,6 +43,7 @@ fn finding(cause: &str, variant: Option<&str>, class: Class, packets: u64) -> Fi
             commands: vec!["ip netns exec blue ss -lunpm".into()],
             useless: vec!["a larger buffer: it only adds delay".into()],
         }],
+        follows: None,
     }
 }
 

@@ -11,6 +11,7 @@ use whydrop_model::{
 
 use super::{Patient, left_out, measured, rounded_up};
 use crate::receive;
+use crate::ring::{self, Needed};
 
 /// Longest delay that a longer queue may add.
 const TOLERATED: Duration = Duration::from_millis(100);
@@ -163,11 +164,7 @@ pub(super) fn ring(patient: &Patient<'_>) -> Option<Answer> {
     if patient.variant() != "ring-small" {
         return None;
     }
-    let (now, most) = (*link.ring.get("rx_pending")?, *link.ring.get("rx_max_pending")?);
-    let proposed = now.saturating_mul(2).next_power_of_two().min(most);
-    if proposed <= now {
-        return None;
-    }
+    let Needed { now, most, lost, size: proposed } = ring::needed(link)?;
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Give {device} a receive ring of {proposed} descriptors instead of {now}"),
         writes: vec![Write {
@@ -179,10 +176,11 @@ pub(super) fn ring(patient: &Patient<'_>) -> Option<Answer> {
         measured: vec![
             measured("descriptors now", u64::from(now)),
             measured("descriptors at most", u64::from(most)),
-            measured("packets without a descriptor", patient.finding.packets),
+            measured("packets without a descriptor, on the worst queue", lost),
         ],
         sizing: Some(format!(
-            "twice {now}, and no more than {most}; if it still overruns, measure again before the next step"
+            "the {now} it has and the {lost} lost, if they were one burst, as a power of two and no more \
+             than {most}; if it still overruns, measure again"
         )),
         risk: "The driver resets the link for a moment; a large ring costs cache misses and delay"
             .into(),

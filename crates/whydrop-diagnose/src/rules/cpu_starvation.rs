@@ -68,8 +68,7 @@ impl Rule for CpuStarvation {
 
 /// Concludes the cause, and leaves the finding that it explains without packets.
 fn take_over(case: &mut Case<'_>, at: usize, starved: Starved) {
-    let follows = format!("follows from {ID}: {}", starved.object);
-    let loss = case.hand_over(at, &follows);
+    let loss = case.hand_over(at, ID, &starved.object);
     let follower = case.findings()[at].cause.clone();
     let site = Site { object: Some(starved.object), ..case.findings()[at].site.clone() };
     let mut evidence = starved.evidence;

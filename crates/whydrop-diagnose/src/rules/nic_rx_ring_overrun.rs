@@ -12,7 +12,7 @@ use crate::case::{Case, Conclusion, Loss};
 use crate::command;
 use crate::nic::Class;
 use crate::nic_loss;
-use crate::ring::{self, Overrun, Why};
+use crate::ring::{self, Needed, Overrun, Why};
 use crate::rule::Rule;
 
 /// See the module.
@@ -117,20 +117,10 @@ fn remedy(overrun: &Overrun<'_>, variant: Option<&'static str>) -> Remedy {
     }
 }
 
-/// Descriptors needed so that a loss like this one does not come again, if all of it was one burst:
-/// what the ring has, and what the worst queue lost. A power of two, as drivers want it.
-fn needed(overrun: &Overrun<'_>) -> Option<(u32, u64)> {
-    let (now, most) = overrun.ring()?;
-    let lost = overrun.tally.worst_queue().map_or(overrun.tally.packets, |(_, lost)| lost);
-    let needed = u32::try_from(u64::from(now).saturating_add(lost)).unwrap_or(u32::MAX);
-    let size = needed.checked_next_power_of_two().unwrap_or(most).min(most);
-    (size > now).then_some((size, lost))
-}
-
 fn enlarge(overrun: &Overrun<'_>, budget: &str) -> Remedy {
     let name = &overrun.link.name;
-    let (summary, line) = match (needed(overrun), overrun.ring()) {
-        (Some((size, lost)), Some((now, most))) => (
+    let (summary, line) = match (ring::needed(overrun.link), overrun.ring()) {
+        (Some(Needed { size, lost, .. }), Some((now, most))) => (
             format!(
                 "Let the receive ring of {name} hold {size} frames: the {now} it has and the {lost} that \
                  the worst queue lost, rounded up, at most {most}. The ring is reset and loses frames for \

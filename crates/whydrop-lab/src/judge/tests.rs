@@ -71,6 +71,7 @@ fn finding(scenario: &Scenario) -> Finding {
             value: EvidenceValue::Number(24),
         }],
         remedies: vec![Remedy { summary: "x".into(), commands: Vec::new(), useless: Vec::new() }],
+        follows: None,
     }
 }
 
