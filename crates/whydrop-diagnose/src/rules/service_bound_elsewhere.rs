@@ -9,7 +9,7 @@
 use whydrop_model::{EvidenceItem, EvidenceKind, Flow, Namespace, Remedy, Severity};
 
 use super::{tcp_port_closed, udp_port_closed};
-use crate::case::{Case, Conclusion, Loss};
+use crate::case::{Case, Conclusion};
 use crate::command;
 use crate::holders::{self, Holder, Obstacle};
 use crate::rule::Rule;
@@ -124,7 +124,7 @@ fn conclude(case: &mut Case<'_>, group: &Group<'_>, kind: &Kind, miss: &Miss<'_>
         variant: Some(if *obstacle == Obstacle::Peer { "connected" } else { "bound-address" }),
         severity: Severity::Critical,
         confidence,
-        loss: Loss::traced(group.packets),
+        loss: group.loss(case, kind.counters),
         site: holder.at(group.site(case, Some(object))),
         summary: miss.summary(group),
         evidence,

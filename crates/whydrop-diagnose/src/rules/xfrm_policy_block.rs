@@ -83,7 +83,7 @@ fn received(case: &mut Case<'_>, claims: Vec<Claim<'_>>) {
             variant: Some("in"),
             severity: Severity::Notice,
             confidence: group.confidence(&counters),
-            loss: Loss::traced(group.packets),
+            loss: group.loss(case, &names),
             site: group.site_at_socket(case, Some("IPsec policy, direction in".into())),
             summary: format!("Packets from {from} are refused: an IPsec policy {why}"),
             evidence: group.proof().into_iter().chain(counters).collect(),
