@@ -20,7 +20,7 @@ use crate::topology::Lan;
 use crate::wait::Stop;
 
 /// Longest that traffic may take.
-const TRAFFIC_LIMIT: Duration = Duration::from_secs(30);
+const TRAFFIC_LIMIT: Duration = Duration::from_secs(90);
 /// Longest wait for the counters to stand still.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for what command lines bring about: linkwatch may take a second.

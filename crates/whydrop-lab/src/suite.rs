@@ -8,9 +8,10 @@ use std::thread;
 use crate::outcome::Unplayed;
 use crate::{Job, LabError, Outcome, Runner};
 
-/// Scenarios per CPU that are played side by side unless somebody wants it otherwise. More make the
+/// Scenarios per CPU that are played side by side unless somebody wants it otherwise: each keeps a
+/// fifth of a CPU busy with the diagnosis alone (development build, 2 CPUs). More make the
 /// CPUs the bottleneck, and paced traffic late.
-const PER_CPU: usize = 4;
+const PER_CPU: usize = 3;
 
 /// How far it got.
 #[derive(Debug)]

@@ -480,7 +480,7 @@ pub(crate) struct LabRun {
     /// How often to play each
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) repeat: NonZeroUsize,
-    /// How many scenarios to play side by side (default: four for every CPU)
+    /// How many scenarios to play side by side (default: three for every CPU)
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// `text` or `json`
