@@ -27,6 +27,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
     Tool { program: "tcpdump", package: "tcpdump", purpose: "a second opinion on filters" },
     Tool { program: "tmux", package: "tmux", purpose: "a terminal for `whydrop top`" },
+    Tool { program: "bpftrace", package: "bpftrace", purpose: "a second opinion on drops" },
+    Tool { program: "perf", package: "linux-perf", purpose: "a third opinion on drops" },
     Tool { program: "tshark", package: "tshark", purpose: "a second opinion on capture files" },
     Tool { program: "sysctl", package: "procps", purpose: "settings of test namespaces" },
 ];

@@ -2,6 +2,7 @@
 //! exit status.
 
 mod bad_input;
+mod beside;
 mod explain;
 mod lab;
 mod program;

@@ -239,19 +239,16 @@ impl Desk<'_> {
 type Totals = [(DropTotal, String, Option<Attribution>)];
 
 fn print_totals(totals: &Totals, screen: &mut Screen) -> anyhow::Result<()> {
-    let folds = screen.folds_noise();
-    let shown: Vec<_> =
-        totals.iter().filter(|(_, _, verdict)| !(folds && is_noise(verdict.as_ref()))).collect();
     match screen.lines() {
         Some((out, Lines::Text)) => {
-            let rows: Vec<_> = shown
+            let rows: Vec<_> = totals
                 .iter()
                 .map(|(total, netns, verdict)| (total, netns.as_str(), verdict.as_ref()))
                 .collect();
             drops::write_totals(&rows, out)?;
         }
         Some((out, Lines::Ndjson)) => {
-            for (total, netns, verdict) in shown {
+            for (total, netns, verdict) in totals {
                 let mut value = serde_json::to_value(total)?;
                 if let Some(object) = value.as_object_mut() {
                     object.insert("netns_name".into(), netns.as_str().into());
@@ -264,10 +261,6 @@ fn print_totals(totals: &Totals, screen: &mut Screen) -> anyhow::Result<()> {
         None => {}
     }
     Ok(())
-}
-
-fn is_noise(verdict: Option<&Attribution>) -> bool {
-    verdict.is_some_and(|verdict| verdict.class == Class::Benign)
 }
 
 /// How much noise there was, exactly, if it was not shown.

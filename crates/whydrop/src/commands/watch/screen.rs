@@ -50,7 +50,7 @@ impl Screen {
         };
         let stacks = options.stack || options.flame.is_some();
         Ok(Self {
-            noise: options.benign || options.quick || conditions.names_noise(),
+            noise: options.benign || options.quick || options.count || conditions.names_noise(),
             conditions,
             sink,
             folded: BTreeMap::new(),
