@@ -69,7 +69,7 @@ fn cost_per_drop(program: &Path, stage: &Stage) -> Result<()> {
     println!("\nTime per drop under flood (one drop reason, one call site)");
     println!("{:<34} {:>12} {:>9} {:>12}", "", "drops", "ns/drop", "above empty");
     let mut empty = None;
-    for kind in [Kind::Empty, Kind::Whydrop, Kind::Bpftrace] {
+    for kind in [Kind::Empty, Kind::Whydrop, Kind::Filtered, Kind::Bpftrace] {
         let _account = enable_stats(Stats::RunTime).context("the kernel keeps no account")?;
         let observer = Observer::start(kind, program)?;
         let before = observer.runs()?;
@@ -88,7 +88,7 @@ fn cost_per_drop(program: &Path, stage: &Stage) -> Result<()> {
 
 /// Frames per second that the sender gets through, against the empty program's in the same round.
 fn throughput(program: &Path, stage: &Stage) -> Result<()> {
-    let kinds = [Kind::Nothing, Kind::Empty, Kind::Whydrop, Kind::Bpftrace];
+    let kinds = [Kind::Nothing, Kind::Empty, Kind::Whydrop, Kind::Filtered, Kind::Bpftrace];
     let mut rates = kinds.map(|_| Vec::new());
     for round in 0..ROUNDS {
         // Each round starts with another one, so that none always comes first.

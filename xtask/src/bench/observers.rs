@@ -22,6 +22,7 @@ pub(super) enum Kind {
     Nothing,
     Empty,
     Whydrop,
+    Filtered,
     Bpftrace,
 }
 
@@ -31,6 +32,7 @@ impl Kind {
             Self::Nothing => "nobody",
             Self::Empty => "empty tp_btf program",
             Self::Whydrop => "whydrop, exemplars and stacks on",
+            Self::Filtered => "the same with a filter of two tests",
             Self::Bpftrace => "bpftrace count by reason and site",
         }
     }
@@ -55,7 +57,8 @@ impl Observer {
         match kind {
             Kind::Nothing => Ok(Self::Nothing),
             Kind::Empty => Ok(Self::Empty(Baseline::attach(Path::new(VMLINUX_BTF))?)),
-            Kind::Whydrop => whydrop(program).map(Self::Process),
+            Kind::Whydrop => whydrop(program, DIAGNOSE).map(Self::Process),
+            Kind::Filtered => whydrop(program, WATCH_FILTERED).map(Self::Process),
             Kind::Bpftrace => bpftrace().map(Self::Process),
         }
     }
@@ -80,13 +83,23 @@ impl Observer {
     }
 }
 
-fn whydrop(program: &Path) -> Result<Process> {
+/// A diagnosis, which traces with exemplars and stacks.
+const DIAGNOSE: &[&str] = &["diagnose", "--duration", "600"];
+
+/// A watch that does the same with a filter, which accepts all of the flood.
+const WATCH_FILTERED: &[&str] = &["watch", "--quick", "--stack", "udp port 9 and net 10.99.0.0/24"];
+
+/// Starts the program, and returns once its window is open.
+fn whydrop(program: &Path, arguments: &[&str]) -> Result<Process> {
     let ready = std::env::temp_dir().join(format!("whydrop-bench-{}-ready", std::process::id()));
     let _ = fs::remove_file(&ready);
     let child = Command::new(program)
-        .args(["diagnose", "--duration", "600", "--ready-file"])
+        .arg(arguments[0])
+        .arg("--ready-file")
         .arg(&ready)
+        .args(&arguments[1..])
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("starting {}", program.display()))?;
     let mut process = Process { child, ready: Some(ready.clone()) };

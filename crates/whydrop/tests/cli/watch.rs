@@ -336,3 +336,38 @@ fn what_makes_no_sense_is_refused_in_one_line() {
         assert!(run.stderr.contains(words), "{arguments:?}: {run:?}");
     }
 }
+
+/// A flood over IPv4, and a few datagrams over IPv6 in the middle of it.
+const FLOOD_AND_FEW: &str = "import socket
+flood = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+few = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+for i in range(100000):
+    flood.sendto(b'x', ('127.0.0.1', 9))
+    if i % 20000 == 10000: few.sendto(b'x', ('::1', 53))";
+
+#[test]
+fn a_flood_hides_nothing_and_is_counted_exactly() {
+    if needs_root() {
+        return;
+    }
+    let traffic = |netns: &Netns| netns.run(&["python3", "-c", FLOOD_AND_FEW]);
+    let filter = ["--quick", "udp", "and", "dst", "port", "9", "or", "53"];
+    let run = watched_while("flood", &filter, traffic);
+    assert_eq!(run.stdout.matches("> [::1]:53 ").count(), 5, "{}", run.stderr);
+    let shown = run.stdout.matches("> 127.0.0.1:9 ").count();
+    assert!((1..50_000).contains(&shown), "{shown} of the flood were shown");
+    let count = |before: &str, after: &str| {
+        let text = run.stderr.split(before).nth(1).and_then(|rest| rest.split(after).next());
+        text.and_then(|text| text.trim().parse::<u64>().ok()).expect("a number")
+    };
+    let missed = count("ring space; ", " missed");
+    assert!(count("whydrop: ", " drops that the filter") + missed >= 100_005, "{}", run.stderr);
+
+    // Exactly, where nobody else is counted.
+    let counting = [&["--count", "--format", "ndjson"], &filter[1..]].concat();
+    let run = watched_while("flood-count", &counting, traffic);
+    let packets: u64 = objects(&run).iter().filter_map(|total| total["packets"].as_u64()).sum();
+    let text = run.stderr.split("ring space; ").nth(1).and_then(|rest| rest.split(' ').next());
+    let missed: u64 = text.and_then(|text| text.parse().ok()).expect("a number");
+    assert!(packets <= 100_005 && packets + missed >= 100_005, "{packets}, {missed}: {run:?}");
+}
