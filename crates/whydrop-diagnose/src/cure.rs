@@ -30,6 +30,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("accept-queue-full", accept_queue::answer),
     ("conntrack-table-full", stack::conntrack),
     ("cpu-backlog-full", stack::cpu_backlog),
+    ("cpu-starvation", shortage::starved),
     ("fragment-memory-limit", fragments::answer),
     ("interface-down", links::interface_down),
     ("ip-forwarding-disabled", routing::forwarding),
@@ -44,10 +45,12 @@ const KINDS: &[(&str, Kind)] = &[
     ("udp-receive-buffer-full", receive_buffer::answer),
 ];
 
-/// The answers to all faults of a report, in its order. The report must be that of the evidence.
+/// The answers to all faults of a report, in its order. The report must be that of the evidence. A
+/// fault without packets follows from another one, and gets no answer of its own.
 #[must_use]
 pub fn cures(evidence: &Evidence, report: &Report) -> Vec<Cure> {
     let faults = report.findings.iter().filter(|finding| finding.class == Class::Fault);
+    let faults = faults.filter(|finding| finding.packets > 0);
     faults.map(|finding| cure(evidence, finding)).collect()
 }
 

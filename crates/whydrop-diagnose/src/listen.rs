@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use whydrop_model::{Evidence, Listener, Namespace, QueueStep};
+use whydrop_model::{DropTotal, Evidence, Listener, Namespace, QueueStep};
 
 use crate::cure::rounded_up;
 use crate::share;
@@ -28,7 +28,8 @@ impl Course {
         let window = evidence.window.length();
         let backlog = listener.backlog.after;
         let full = listener.steps.iter().any(|step| u64::from(step.queued) > backlog);
-        Self { pinned: pinned(&listener.steps, backlog, window), burst: burst(listener), full }
+        let burst = once_each(burst(listener), listener, evidence);
+        Self { pinned: pinned(&listener.steps, backlog, window), burst, full }
     }
 }
 
@@ -82,6 +83,26 @@ fn burst(listener: &Listener) -> u64 {
         last = last.max(step.drops);
     }
     most.max(last.saturating_sub(seen).saturating_sub(earlier))
+}
+
+/// Clients among so many refusals. Who got a SYN cookie thinks itself connected, and whatever it sends,
+/// again and again, is refused like its first ACK: what is refused so more often than cookies were sent
+/// is no further client.
+fn once_each(refusals: u64, listener: &Listener, evidence: &Evidence) -> u64 {
+    let holds = |one: &&Namespace| one.listeners.iter().any(|it| std::ptr::eq(it, listener));
+    let Some(namespace) = evidence.namespaces.iter().find(holds) else { return refusals };
+    let grown = |counter: &str| namespace.delta(counter).unwrap_or(0);
+    let cookie_ack = |total: &&DropTotal| {
+        let site = total.site.as_ref().map_or("", |site| site.symbol.as_str());
+        total.netns == Some(namespace.inode)
+            && total.reason == "NO_SOCKET"
+            && matches!(site, "cookie_v4_check" | "cookie_v6_check")
+    };
+    let totals = evidence.tracer.totals.iter().filter(cookie_ack);
+    let answered: u64 = totals.map(|total| total.packets).sum();
+    let all = grown("TcpExt.ListenOverflows").max(1);
+    let repeated = answered.saturating_sub(grown("TcpExt.SyncookiesSent")).min(all);
+    (u128::from(refusals) * u128::from(all - repeated)).div_ceil(u128::from(all)) as u64
 }
 
 /// Connections the backlog must hold so that a burst like the worst one seen is not refused.
@@ -148,6 +169,22 @@ mod tests {
         let waves = course(8, &steps);
         assert_eq!(waves.burst, 21);
         assert_eq!(needed_backlog(&sample::listener(8, 126, &steps), &waves), 30);
+    }
+
+    #[test]
+    fn who_comes_back_with_a_cookie_is_counted_once() {
+        let mut evidence = sample::evidence();
+        let steps = [(0, 0, 0), (100, 6, 90), (400, 0, 90)];
+        evidence.namespaces[0].listeners.push(sample::listener(5, 90, &steps));
+        sample::count(&mut evidence, "TcpExt.ListenOverflows", 90);
+        sample::count(&mut evidence, "TcpExt.SyncookiesSent", 20);
+        evidence.tracer.totals = vec![sample::total("NO_SOCKET", "cookie_v4_check", 80)];
+        // Ten SYNs, and twenty clients whose ACKs came four times each.
+        let listener = &evidence.namespaces[0].listeners[0];
+        assert_eq!(Course::of(listener, &evidence).burst, 30);
+        evidence.tracer.totals.clear();
+        let listener = &evidence.namespaces[0].listeners[0];
+        assert_eq!(Course::of(listener, &evidence).burst, 90);
     }
 
     #[test]

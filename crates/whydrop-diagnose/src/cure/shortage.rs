@@ -1,6 +1,6 @@
 //! Which resource is short where a program serves more slowly than it is asked.
 
-use whydrop_model::{Evidence, Pair, Process, Shortage};
+use whydrop_model::{Answer, Evidence, Pair, Process, Shortage};
 
 use super::{Patient, left_out};
 
@@ -8,6 +8,19 @@ use super::{Patient, left_out};
 const WAITED: f64 = 0.2;
 /// A control group throttled in more than this part of its periods is short of its quota.
 const THROTTLED: f64 = 0.1;
+
+/// What kept a reader from running is what is short.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of all kinds")]
+pub(super) fn starved(patient: &Patient<'_>) -> Option<Answer> {
+    let finding = patient.finding;
+    let advice: Vec<_> = finding.remedies.iter().map(|remedy| remedy.summary.as_str()).collect();
+    Some(Answer::Capacity(Shortage {
+        resource: finding.site.object.clone().unwrap_or_else(|| "CPU time".into()),
+        why: finding.summary.clone(),
+        advice: advice.join(". "),
+        left_out: left_out(finding),
+    }))
+}
 
 /// The shortage of the owners of a socket; `otherwise` names what it is where no limit is reached.
 pub(super) fn of(

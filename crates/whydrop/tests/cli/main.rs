@@ -4,6 +4,7 @@
 mod bad_input;
 mod beside;
 mod explain;
+mod fix;
 mod lab;
 mod program;
 mod replay;

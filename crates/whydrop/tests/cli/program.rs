@@ -93,7 +93,10 @@ pub(crate) fn started(arguments: &[&str], ready: &Path) -> Child {
     let limit = Instant::now() + Duration::from_secs(20);
     while !ready.exists() {
         assert!(Instant::now() < limit, "the window never opened");
-        assert!(child.try_wait().expect("a child").is_none(), "ended before its window opened");
+        if child.try_wait().expect("a child").is_some() {
+            let output = child.wait_with_output().expect("an end");
+            panic!("ended before its window opened: {output:?}");
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
     child
