@@ -14,6 +14,7 @@ mod bpf;
 mod ci;
 mod command;
 mod debian;
+mod dist;
 mod docs;
 mod proofs;
 mod scenario_keys;
@@ -69,6 +70,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "measure what tracing costs, beside an empty program and bpftrace",
         run: bench::run,
+    },
+    Task {
+        name: "dist",
+        arguments: "[--check]",
+        about: "build a static binary and a Debian package, or also try it in a fresh Debian tree",
+        run: dist::run,
     },
     Task {
         name: "flood",

@@ -25,6 +25,11 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ping", package: "iputils-ping", purpose: "echo requests in tests" },
     Tool { program: "conntrack", package: "conntrack", purpose: "a second opinion on conntrack" },
     Tool { program: "nft", package: "nftables", purpose: "rules that drop packets in tests" },
+    Tool {
+        program: "iptables-legacy",
+        package: "iptables",
+        purpose: "rules of the older packet filter",
+    },
     Tool { program: "tcpdump", package: "tcpdump", purpose: "a second opinion on filters" },
     Tool { program: "tmux", package: "tmux", purpose: "a terminal for `whydrop top`" },
     Tool { program: "bpftrace", package: "bpftrace", purpose: "a second opinion on drops" },
