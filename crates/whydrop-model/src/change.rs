@@ -116,23 +116,6 @@ pub enum Target {
         /// What it hangs on, as `tc` writes it.
         parent: String,
     },
-    /// Descriptors of a device's receive ring (`ethtool -G DEVICE rx N`).
-    RxRing {
-        /// Name of the device.
-        device: String,
-    },
-    /// Combined queues of a device (`ethtool -L DEVICE combined N`).
-    Channels {
-        /// Name of the device.
-        device: String,
-    },
-    /// CPUs that share a queue's work: `rps_cpus` of a receive queue, `xps_cpus` of a transmit queue.
-    Steering {
-        /// Name of the device.
-        device: String,
-        /// `rx-0`, `tx-0`, ...
-        queue: String,
-    },
 }
 
 /// A socket of a process, told so that no other can be mistaken for it.
@@ -182,9 +165,6 @@ impl fmt::Display for Target {
             Self::QdiscLimit { device, qdisc, handle, .. } => {
                 write!(f, "limit of {qdisc} {handle} on {device}")
             }
-            Self::RxRing { device } => write!(f, "receive ring of {device}"),
-            Self::Channels { device } => write!(f, "combined queues of {device}"),
-            Self::Steering { device, queue } => write!(f, "CPUs of queue {queue} of {device}"),
         }
     }
 }

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use whydrop_model::{
-    Answer, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
+    Answer, Handover, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
 };
 
 use super::{Patient, left_out, measured, rounded_up};
+use crate::command;
 use crate::receive;
 use crate::ring::{self, Needed};
 
@@ -165,27 +166,16 @@ pub(super) fn ring(patient: &Patient<'_>) -> Option<Answer> {
         return None;
     }
     let Needed { now, most, lost, size: proposed } = ring::needed(link)?;
-    Some(Answer::Change(Box::new(Proposal {
-        summary: format!("Give {device} a receive ring of {proposed} descriptors instead of {now}"),
-        writes: vec![Write {
-            netns: patient.netns(),
-            target: Target::RxRing { device: device.into() },
-            old: Some(now.to_string()),
-            new: proposed.to_string(),
-        }],
-        measured: vec![
-            measured("descriptors now", u64::from(now)),
-            measured("descriptors at most", u64::from(most)),
-            measured("packets without a descriptor, on the worst queue", lost),
-        ],
-        sizing: Some(format!(
-            "the {now} it has and the {lost} lost, if they were one burst, as a power of two and no more \
-             than {most}; if it still overruns, measure again"
-        )),
-        risk: "The driver resets the link for a moment; a large ring costs cache misses and delay"
-            .into(),
-        weakens: None,
-        permanent: Vec::new(),
+    let command = format!("ethtool -G {device} rx {proposed}");
+    Some(Answer::Operator(Handover {
+        advice: format!(
+            "Give {device} a receive ring of {proposed} descriptors instead of {now}: the {now} it has and \
+             the {lost} packets lost on the worst queue, if they were one burst, as a power of two and no \
+             more than {most}. Most drivers reset the link for a moment, so whydrop leaves the moment to \
+             you; a large ring costs cache misses and delay. To keep it, in /etc/udev/rules.d: \
+             ACTION==\"add\", SUBSYSTEM==\"net\", KERNEL==\"{device}\", RUN+=\"/usr/sbin/{command}\""
+        ),
+        commands: command::within(patient.namespace, &command).into_iter().collect(),
         left_out: left_out(patient.finding),
-    })))
+    }))
 }

@@ -34,7 +34,6 @@ pub(super) fn keep(
     let (first, elsewhere): (Vec<_>, Vec<_>) =
         record.writes.iter().cloned().partition(|write| is_first(options, write));
     kept.notes.extend(elsewhere.iter().filter_map(in_other_namespaces));
-    kept.notes.extend(record.writes.iter().filter_map(udev_rule));
     let found = persistent(&options.root, &first, &reasons(chosen))?;
     kept.notes.extend(found.conflicts.iter().map(told));
     if found.conflicts.iter().any(|conflict| conflict.wins) {
@@ -78,32 +77,6 @@ fn in_other_namespaces(write: &RecordedWrite) -> Option<String> {
          namespace set it (docker run --sysctl {name}={value}; securityContext.sysctls of a pod; \
          ExecStartPost= of the unit)"
     ))
-}
-
-/// Rings and queues are set when the device appears.
-fn udev_rule(write: &RecordedWrite) -> Option<String> {
-    let rule = |device: &str, what: String| {
-        format!(
-            "For /etc/udev/rules.d/90-whydrop-{device}.rules: ACTION==\"add\", SUBSYSTEM==\"net\", \
-             KERNEL==\"{device}\", RUN+=\"{what}\""
-        )
-    };
-    match &write.target {
-        Target::RxRing { device } => {
-            Some(rule(device, format!("/usr/sbin/ethtool -G {device} rx {}", write.new)))
-        }
-        Target::Channels { device } => {
-            Some(rule(device, format!("/usr/sbin/ethtool -L {device} combined {}", write.new)))
-        }
-        Target::Steering { device, queue } => Some(rule(
-            device,
-            format!(
-                "/bin/sh -c 'echo {} > /sys/class/net/{device}/queues/{queue}/rps_cpus'",
-                write.new
-            ),
-        )),
-        _ => None,
-    }
 }
 
 fn told(conflict: &Conflict) -> String {
