@@ -121,6 +121,11 @@ impl Netns {
         &self.0
     }
 
+    /// Its file.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        Path::new("/run/netns").join(&self.0)
+    }
+
     /// Runs something in it, which must succeed.
     pub(crate) fn run(&self, command: &[&str]) {
         ip(&[&["netns", "exec", &self.0], command].concat());

@@ -299,6 +299,24 @@ fn the_drops_of_a_recording_are_shown_with_their_causes() {
 }
 
 #[test]
+fn a_namespace_is_named_by_its_inode_too() {
+    if needs_root() {
+        return;
+    }
+    let netns = Netns::new("inode");
+    let output = run(Command::new("stat").args(["-Lc", "%i"]).arg(netns.path()));
+    let folder = scratch();
+    let arguments = ["watch", "--netns", output.stdout.trim(), "--reason", "NO_SOCKET"];
+    let child = started(&arguments, &folder.path().join("ready"));
+    netns.send_to_closed_port(2);
+    signal(&child, Signal::INT);
+    let output = child.wait_with_output().expect("ended");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(shown.matches("> 127.0.0.1:9 ").count(), 2, "{output:?}");
+    assert!(shown.contains("cause udp-port-closed"), "{output:?}");
+}
+
+#[test]
 fn stacks_are_drawn_as_a_flame_graph() {
     if needs_root() {
         return;

@@ -134,9 +134,11 @@ impl Conditions {
         )
     }
 
-    /// The only namespaces that are asked for, by name; empty if any may be.
-    pub(super) fn namespaces(&self) -> &[String] {
-        &self.netns.any
+    /// The only namespaces that are asked for, by name; empty if any may be, or if one of them is
+    /// told by its inode.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        let by_inode = self.netns.any.iter().any(|word| word.parse::<u64>().is_ok());
+        if by_inode { Vec::new() } else { self.netns.any.clone() }
     }
 
     /// All namespaces named.

@@ -49,7 +49,7 @@ pub(super) fn run(
         let mut evidence = TracerEvidence::absent(Vec::new());
         evidence.attach = tracer.kind();
         evidence.reasons = resolver.reason_names();
-        Look::start(conditions.namespaces().to_vec(), evidence)
+        Look::start(conditions.namespaces(), evidence)
     });
     let mut screen = Screen::new(options, conditions)?;
     tracer.open_window()?;
