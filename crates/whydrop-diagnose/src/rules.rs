@@ -98,6 +98,7 @@ mod tunnel_ecn_conflict;
 mod tunnel_endpoint_unreachable;
 mod tunnel_fdb_conflict;
 mod tunnel_loop;
+mod tunnel_mtu;
 mod tunnel_no_remote;
 mod udp_port_closed;
 mod udp_receive_buffer_full;
@@ -211,6 +212,7 @@ pub const RULES: &[&dyn Rule] = &[
     &tunnel_fdb_conflict::TunnelFdbConflict,
     &tunnel_no_remote::TunnelNoRemote,
     &tunnel_loop::TunnelLoop,
+    &tunnel_mtu::TunnelMtu,
     &tunnel_endpoint_unreachable::TunnelEndpointUnreachable,
     &tunnel_ecn_conflict::TunnelEcnConflict,
     &invalid_source_mac::InvalidSourceMac,
