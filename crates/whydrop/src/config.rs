@@ -90,7 +90,16 @@ fn files(asked: Option<&Path>) -> anyhow::Result<Vec<(String, Tables)>> {
     for path in paths {
         let shown = path.display().to_string();
         let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && asked.is_none() => continue,
+            // Another user's home, as after sudo -u, holds no settings of this one.
+            Err(error)
+                if asked.is_none()
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) =>
+            {
+                continue;
+            }
             text => text.with_context(|| format!("cannot read configuration file {shown}"))?,
         };
         let tables = parse(&text).with_context(|| format!("configuration file {shown}"))?;

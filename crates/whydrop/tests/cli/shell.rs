@@ -53,13 +53,15 @@ fn defaults_come_from_the_users_file_and_the_command_line_overrides_them() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = Command::new(path())
-        .args(["completions", "zsh"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    drop(child.stdout.take());
-    let output = child.wait_with_output().expect("ended");
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+    for arguments in [&["completions", "zsh"][..], &["reasons", "--format", "json"]] {
+        let mut child = Command::new(path())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("ended");
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+    }
 }
