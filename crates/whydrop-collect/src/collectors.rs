@@ -16,6 +16,7 @@ pub(crate) mod interrupts;
 pub(crate) mod legacy_tables;
 pub(crate) mod links;
 pub(crate) mod listeners;
+pub(crate) mod local_ports;
 pub(crate) mod neighbour_tables;
 pub(crate) mod neighbours;
 pub(crate) mod netlink_sockets;
@@ -72,6 +73,7 @@ pub(crate) const COLLECTORS: &[Collector] = &[
     nft::COLLECTOR,
     listeners::COLLECTOR,
     half_open::COLLECTOR,
+    local_ports::COLLECTOR,
     tcp_sockets::COLLECTOR,
     udp_sockets::COLLECTOR,
     raw_sockets::COLLECTOR,

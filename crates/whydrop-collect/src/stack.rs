@@ -2,7 +2,8 @@
 //! routes and the packet filter. Of each pair in them only `after` is set; `merge` sets the rest.
 
 use whydrop_model::{
-    Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes, TrackedFlows,
+    Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc, Routes,
+    TrackedFlows,
 };
 
 use crate::error::Why;
@@ -29,6 +30,8 @@ pub(crate) struct StackFacts {
     /// Queues to programs.
     pub(crate) packet_queues: Vec<PacketQueue>,
     pub(crate) tracked_flows: Option<TrackedFlows>,
+    /// Local ports in use towards one remote end.
+    pub(crate) local_ports: Vec<PortUse>,
     /// Tables of iptables-legacy, as `ip filter`.
     pub(crate) legacy_tables: Vec<String>,
     /// What is missing though the collector succeeded, and why.
@@ -47,6 +50,7 @@ impl StackFacts {
         self.netfilter = self.netfilter.take().or(other.netfilter);
         self.packet_queues.append(&mut other.packet_queues);
         self.tracked_flows = self.tracked_flows.take().or(other.tracked_flows.take());
+        self.local_ports.append(&mut other.local_ports);
         self.legacy_tables.append(&mut other.legacy_tables);
     }
 }

@@ -314,6 +314,7 @@ impl Watched {
             netfilter: merge::netfilter(before, &mut end),
             packet_queues: merge::packet_queues(before, &mut end),
             tracked_flows: end.stack.tracked_flows.take(),
+            local_ports: std::mem::take(&mut end.stack.local_ports),
             legacy_tables: std::mem::take(&mut end.stack.legacy_tables),
         })
     }

@@ -21,6 +21,7 @@ mod conntrack_invalid_drop;
 mod conntrack_table_full;
 mod cpu_backlog_full;
 mod cpu_starvation;
+mod ephemeral_ports_exhausted;
 mod fastopen_refused;
 mod fq_limit_reached;
 mod fragment_distance_limit;
@@ -147,6 +148,7 @@ pub const RULES: &[&dyn Rule] = &[
     &tcp_zero_window::TcpZeroWindow,
     &fastopen_refused::FastopenRefused,
     &time_wait_overflow::TimeWaitOverflow,
+    &ephemeral_ports_exhausted::EphemeralPortsExhausted,
     &raw_socket_buffer_full::RawSocketBufferFull,
     &capture_socket_full::CaptureSocketFull,
     &netlink_overflow::NetlinkOverflow,

@@ -52,6 +52,6 @@ pub use report::{
 pub use route::{PolicyRule, Route, Routes};
 pub use sighting::{Attribution, DROP_SCHEMA, Sighting};
 pub use socket::{
-    PacketRing, PeerPrefix, ProtocolMemory, Socket, SocketCount, SocketMemory, SocketProtocol,
-    SocketState, TcpLoss, TcpPeers,
+    PacketRing, PeerPrefix, PortUse, ProtocolMemory, Socket, SocketCount, SocketMemory,
+    SocketProtocol, SocketState, TcpLoss, TcpPeers,
 };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, Qdisc, Routes,
-    Socket, SocketCount, TcpPeers, TrackedFlows,
+    Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc,
+    Routes, Socket, SocketCount, TcpPeers, TrackedFlows,
 };
 
 /// When in the window a namespace existed.
@@ -79,6 +79,10 @@ pub struct Namespace {
     /// What fills the table of connection tracking; `None` if it has room, or could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracked_flows: Option<TrackedFlows>,
+    /// Local ports in use towards one remote end, most first and a bounded number of them; empty if
+    /// there are fewer connections than nine tenths of the ports in `net.ipv4.ip_local_port_range`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_ports: Vec<PortUse>,
     /// Queues of packets to programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packet_queues: Vec<PacketQueue>,

@@ -265,6 +265,20 @@ pub struct SocketCount {
     pub sockets: u32,
 }
 
+/// How many ports of `net.ipv4.ip_local_port_range` TCP connections from one local address to one
+/// remote end had when the window closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortUse {
+    /// Local address.
+    pub local: IpAddr,
+    /// Remote end.
+    pub remote: Endpoint,
+    /// Ports, those of connections in TIME_WAIT included.
+    pub ports: u32,
+    /// Those in TIME_WAIT.
+    pub time_wait: u32,
+}
+
 /// Whether many peers or few make a namespace's TCP connections retransmit. Only connections that
 /// were open when the window closed are in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Cases and rules prove each other: scenarios and fixtures name causes that exist, and no rule goes
-//! without a scenario that makes it fire, or a fixture that says why there can be none.
+//! without a scenario that makes it fire, or a fixture that says why there can be none. No cause goes
+//! without either.
 
 use super::{Problem, Tree, knowledge};
 use crate::proofs::{self, FIXTURES, Proof, SCENARIOS};
@@ -24,7 +25,21 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         }
     }
     problems.extend(unproven(tree, &causes, &proofs));
+    problems.extend(nothing_yet(&causes, &proofs));
     problems
+}
+
+/// Causes that no scenario and no fixture expects.
+fn nothing_yet(causes: &[&str], proofs: &[Proof]) -> Vec<Problem> {
+    let expected =
+        |cause: &str| proofs.iter().any(|proof| proof.causes.iter().any(|it| it == cause));
+    let without = causes.iter().filter(|cause| !expected(cause));
+    without
+        .map(|cause| {
+            let what = format!("nothing proves {cause}: no scenario and no fixture expects it");
+            Problem::new(knowledge::CAUSES, what)
+        })
+        .collect()
 }
 
 /// Rules that nothing proves.
@@ -55,12 +70,14 @@ mod tests {
     const SCENARIO: &str = "crates/whydrop-lab/scenarios/slow-accept.toml";
     const FIXTURE: &str = "crates/whydrop-diagnose/fixtures/causes/accept-queue-full/one.toml";
     const RULE: &str = "crates/whydrop-diagnose/src/rules/accept_queue_full.rs";
+    const CHATTER: &str = "crates/whydrop-lab/scenarios/chatter.toml";
     const EXPECT: &str = "[[expect]]\ncause = \"accept-queue-full\"\n";
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let causes = "id\tlayer\tclass\tvariants\naccept-queue-full\tnic\tfault\t\n\
                       lan-chatter\tnic\tbenign\t\n";
-        let mut all = vec![(CAUSES, causes)];
+        let chatter = "[[expect]]\ncause = \"lan-chatter\"\n";
+        let mut all = vec![(CAUSES, causes), (CHATTER, chatter)];
         all.extend(files);
         problems(check, &all)
     }
@@ -76,11 +93,20 @@ mod tests {
         let quiet = "quiet = [\"accept-queue-full\"]\n";
         for files in [&[(SCENARIO, quiet), (RULE, "")][..], &[(FIXTURE, EXPECT), (RULE, "")]] {
             let found = found(files);
-            assert_eq!(found.len(), 1, "{found:#?}");
-            assert!(found[0].contains("expects accept-queue-full"), "{found:#?}");
+            let of_rule = |line: &&String| line.contains("expects accept-queue-full");
+            assert_eq!(found.iter().filter(of_rule).count(), 1, "{found:#?}");
         }
         let fixture = format!("no-scenario = \"needs hardware\"\n{EXPECT}");
         assert_eq!(found(&[(FIXTURE, &fixture), (RULE, "")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_cause_needs_no_rule_but_a_proof() {
+        assert_eq!(found(&[(SCENARIO, EXPECT)]), [""; 0]);
+        assert_eq!(found(&[(FIXTURE, EXPECT)]), [""; 0]);
+        let found = found(&[(SCENARIO, "quiet = [\"accept-queue-full\"]\n")]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("nothing proves accept-queue-full"), "{found:#?}");
     }
 
     #[test]
