@@ -10,6 +10,7 @@ use super::frame::Hex;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct TunDevice {
+    /// Its name.
     pub(crate) device: String,
     pub(crate) mode: TunMode,
     /// True if every packet has a virtio-net header in front.

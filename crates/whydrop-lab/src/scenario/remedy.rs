@@ -64,6 +64,7 @@ pub(crate) struct Change {
     pub(crate) refuse: Option<bool>,
     /// As in a UDP server.
     pub(crate) read: Option<Read>,
+    /// As in a tun program.
     pub(crate) room: Option<u32>,
     /// True if it may use all the CPU time there is.
     #[serde(default)]
@@ -77,7 +78,9 @@ pub(crate) struct Change {
     /// True if peers need no longer sign.
     #[serde(default)]
     pub(crate) unsigned: bool,
+    /// As in a server.
     pub(crate) min_ttl: Option<u8>,
+    /// As in a server.
     pub(crate) socket_memory: Option<u64>,
 }
 
