@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fs, process};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use whydrop_model::Report;
+use whydrop_model::{Attach, Report};
 
 use crate::LabError;
 use crate::cast;
@@ -43,6 +43,7 @@ impl Diagnosis {
     /// Starts it on these namespaces and waits until it watches.
     pub(crate) fn start<'n>(
         program: &Path,
+        attach: Option<Attach>,
         namespaces: impl IntoIterator<Item = &'n str>,
         ready: PathBuf,
         stop: &Stop,
@@ -50,6 +51,9 @@ impl Diagnosis {
         let mut arguments = ["diagnose", "--duration", WINDOW, "--format", "json"].to_vec();
         for name in namespaces {
             arguments.extend(["--netns", name]);
+        }
+        if let Some(attach) = attach {
+            arguments.extend(["--attach", attach.name()]);
         }
         let arguments = arguments.into_iter().map(str::to_owned).collect();
         Self::watch(program, arguments, ready, stop)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
+use whydrop_model::Attach;
 
 use crate::counters::{self, Values};
 use crate::diagnosis::{Answer, Diagnosis};
@@ -22,6 +23,7 @@ use crate::{Job, LabError, Outcome, Tally};
 #[derive(Debug)]
 pub struct Runner {
     pub(crate) program: PathBuf,
+    attach: Option<Attach>,
     pub(crate) stop: Stop,
 }
 
@@ -45,7 +47,14 @@ impl Runner {
     /// played, with [`LabError::Interrupted`].
     pub fn new(program: PathBuf) -> Result<Self, LabError> {
         let stop = Stop::on_signals().map_err(LabError::io("catching signals"))?;
-        Ok(Self { program, stop })
+        Ok(Self { program, attach: None, stop })
+    }
+
+    /// Has the diagnosis attach its tracer in this way and in no other; `None` for the first that
+    /// works. What a cure is judged by is not affected.
+    #[must_use]
+    pub fn attaching(self, attach: Option<Attach>) -> Self {
+        Self { attach, ..self }
     }
 
     /// Plays a job while the program diagnoses it, and compares.
@@ -129,7 +138,7 @@ impl Runner {
         let before: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
         let names = stages.iter().flat_map(Stage::observed);
         let ready = tags.first().map(Tag::ready_file).unwrap_or_default();
-        let diagnosis = Diagnosis::start(&self.program, names, ready, &self.stop)?;
+        let diagnosis = Diagnosis::start(&self.program, self.attach, names, ready, &self.stop)?;
         spent.watch = lap();
         if alone {
             // What disturbs others is played when the others are over.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use whydrop_model::Attach;
 use whydrop_show::format::{self, Format};
 
 const EXIT_CODES: &str = "\
@@ -120,6 +121,10 @@ pub(crate) struct Observe {
     /// Create this file once the tracer is attached and the first counters are read
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
+
+    /// Attach the tracer in this way and in no other, to see that it works
+    #[arg(long, value_name = "KIND", value_parser = attach, hide = true)]
+    pub(crate) attach: Option<Attach>,
 }
 
 #[derive(Debug, Args)]
@@ -483,6 +488,9 @@ pub(crate) struct LabRun {
     /// How many scenarios to play side by side (default: three for every CPU)
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
+    /// Have every diagnosis attach the tracer in this way and in no other
+    #[arg(long, value_name = "KIND", value_parser = attach, hide = true)]
+    pub(crate) attach: Option<Attach>,
     /// `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Plain,
@@ -513,6 +521,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
         _ => Err("must be more than 0 and at most 604800 seconds (a week)".into()),
     }
+}
+
+fn attach(text: &str) -> Result<Attach, String> {
+    let kinds = [Attach::TpBtf, Attach::RawTp, Attach::Tp];
+    let named = kinds.into_iter().find(|kind| kind.name() == text);
+    named.ok_or_else(|| format!("must be one of {}", kinds.map(Attach::name).join(", ")))
 }
 
 /// Shorter laps tell nothing that a queue does between two looks.

@@ -74,7 +74,7 @@ fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
     }
     let jobs = vec![jobs; options.repeat.get()].concat();
     let program = std::env::current_exe().context("cannot find the own program")?;
-    let runner = Runner::new(program)?;
+    let runner = Runner::new(program)?.attaching(options.attach);
     let width = options.jobs.unwrap_or_else(whydrop_lab::usual_width);
     let start = Instant::now();
     let mut line = StatusLine::new();

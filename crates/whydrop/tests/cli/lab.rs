@@ -28,6 +28,20 @@ fn every_scenario_is_right_and_its_remedy_cures_it() {
 }
 
 #[test]
+fn every_way_to_attach_tells_the_same() {
+    if needs_root() {
+        return;
+    }
+    for kind in ["tp_btf", "raw_tp", "tp"] {
+        let run = whydrop(&["lab", "run", "udp-port-closed", "--attach", kind]);
+        assert_eq!(run.status, Some(0), "{kind}: {}\n{}", run.stdout, run.stderr);
+    }
+    let run = whydrop(&["lab", "run", "udp-port-closed", "--attach", "kprobe"]);
+    assert_eq!(run.status, Some(2));
+    assert!(run.stderr.contains("one of tp_btf, raw_tp, tp"), "{}", run.stderr);
+}
+
+#[test]
 fn any_two_scenarios_under_one_diagnosis_are_kept_apart() {
     if needs_root() {
         return;
