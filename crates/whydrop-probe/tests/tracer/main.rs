@@ -133,4 +133,5 @@ fn passed_under(test: &str, command: &[&str], prepare: &str) -> bool {
 }
 
 /// Mounts tracefs where it belongs.
-const MOUNT_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing";
+const MOUNT_TRACEFS: &str = "{ mountpoint -q /sys/kernel/tracing \
+     || mount -t tracefs tracefs /sys/kernel/tracing; }";
