@@ -84,13 +84,21 @@ pub(crate) fn device<'e>(namespace: &'e Namespace, qdisc: &Qdisc) -> &'e str {
     link.map_or("?", |link| link.name.as_str())
 }
 
-/// A queue as `tc` names it, with what it hangs on and the rate of that class.
+/// A queue as `tc` names it, with what it hangs on and the rate of that class. One without a handle
+/// that a queueing discipline made for itself is told as that one's, which is what can be changed.
 pub(crate) fn name(namespace: &Namespace, qdisc: &Qdisc) -> String {
     let Qdisc { kind, handle, parent, .. } = qdisc;
-    let class = namespace
-        .qdiscs
-        .iter()
-        .find(|one| one.class && one.ifindex == qdisc.ifindex && one.handle == *parent);
+    let mut here = namespace.qdiscs.iter().filter(|one| one.ifindex == qdisc.ifindex);
+    let has_handle = *handle != TcHandle::default();
+    let class = here.clone().find(|one| one.class && one.handle == *parent);
+    if !has_handle && class.is_none() {
+        let holds = |one: &&Qdisc| !one.class && one.handle == TcHandle(parent.major() << 16);
+        let holder = here.find(|one| one.handle != *handle && holds(one));
+        if let Some(holder) = holder {
+            return format!("{} (its {kind} queue)", name(namespace, holder));
+        }
+    }
+    let handle = if has_handle { handle.to_string() } else { "0:".into() };
     let class = class.map_or_else(String::new, |class| format!(", class of {}", class.kind));
     format!("qdisc {kind} {handle} (parent {parent}{class}) of {}", device(namespace, qdisc))
 }
@@ -134,5 +142,31 @@ mod tests {
         assert_eq!(drops, [(0x10_0000, 5), (0, 7)]);
         namespace.qdiscs[0] = queue(0x1_0000, root, 15);
         assert_eq!(dropping(namespace)[0].1, 3, "what it dropped itself");
+    }
+
+    #[test]
+    fn a_queue_made_by_a_shaper_is_told_as_the_shapers() {
+        let qdisc = |kind: &str, handle, parent| Qdisc {
+            ifindex: 2,
+            kind: kind.into(),
+            handle: TcHandle(handle),
+            parent: TcHandle(parent),
+            ..Qdisc::default()
+        };
+        let qdiscs = vec![
+            qdisc("tbf", 0x1_0000, 0xffff_ffff),
+            qdisc("bfifo", 0, 0x1_0001),
+            qdisc("pfifo", 0x2_0000, 0x1_0001),
+            qdisc("pfifo_fast", 0, 0xffff_ffff),
+        ];
+        let namespace = Namespace { qdiscs, ..Namespace::default() };
+        let names: Vec<_> = namespace.qdiscs.iter().map(|it| name(&namespace, it)).collect();
+        let expected = [
+            "qdisc tbf 1: (parent root) of ?",
+            "qdisc tbf 1: (parent root) of ? (its bfifo queue)",
+            "qdisc pfifo 2: (parent 1:1) of ?",
+            "qdisc pfifo_fast 0: (parent root) of ?",
+        ];
+        assert_eq!(names, expected);
     }
 }
