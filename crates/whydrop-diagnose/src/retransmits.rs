@@ -149,7 +149,7 @@ fn may_be_behind(case: &Case<'_>, total: &DropTotal, peers: &BTreeSet<IpAddr>) -
 }
 
 /// The namespaces that can be reached from one through devices whose other end is known.
-fn reach(namespaces: &[Namespace], from: u64) -> BTreeSet<u64> {
+pub(crate) fn reach(namespaces: &[Namespace], from: u64) -> BTreeSet<u64> {
     let joined: Vec<(u64, u64)> = namespaces
         .iter()
         .flat_map(|one| one.links.iter().map(move |link| (one.inode, link)))

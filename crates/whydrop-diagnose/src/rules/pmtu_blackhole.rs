@@ -5,16 +5,15 @@
 //! repeats packets that can never pass. Without such a drop the sender is told, and the cause is
 //! `path_mtu_exceeded`; a message lost on another host cannot be seen from here.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use whydrop_model::{EvidenceItem, EvidenceKind, Exemplar, Severity};
 
 use super::path_mtu_exceeded;
 use crate::case::Case;
-use crate::command;
 use crate::rule::Rule;
 use crate::traced::{self, Told};
+use crate::{command, retransmits};
 
 /// See the module.
 pub(super) struct PmtuBlackhole;
@@ -27,17 +26,28 @@ impl Rule for PmtuBlackhole {
     }
 
     fn check(&self, case: &mut Case<'_>) {
-        let silenced = silenced(&case.evidence().tracer.exemplars);
+        let evidence = case.evidence();
+        let silenced = silenced(&evidence.tracer.exemplars);
         if silenced.is_empty() {
             return;
         }
+        // Hosts in namespaces apart from each other may have the same addresses.
+        let message_to = |sender: IpAddr, router: Option<u64>| {
+            silenced.iter().find(|(to, message)| {
+                *to == sender
+                    && message.netns.zip(router).is_none_or(|(there, here)| {
+                        retransmits::reach(&evidence.namespaces, here).contains(&there)
+                    })
+            })
+        };
         for kind in path_mtu_exceeded::KINDS {
             let too_big = |total: &_| kind.signatures.iter().any(|one| one.matches(total));
-            let found = traced::take_by_flow(case, 1.0, too_big, |_, flow| {
-                silenced.contains_key(&flow.source.address).then_some(flow.source.address)
+            let found = traced::take_by_flow(case, 1.0, too_big, |total, flow| {
+                let sender = flow.source.address;
+                message_to(sender, total.netns).map(|_| sender)
             });
             for (sender, group) in found {
-                let Some(message) = silenced.get(&sender) else { continue };
+                let Some((_, message)) = message_to(sender, group.netns) else { continue };
                 let place = message.netns.map(|inode| case.netns_ref(inode));
                 let place = place.map_or("an unknown namespace".into(), |netns| {
                     netns.name.unwrap_or_else(|| "the namespace without a name".into())
@@ -78,7 +88,7 @@ impl Rule for PmtuBlackhole {
 }
 
 /// Dropped messages "fragmentation needed" and "packet too big", by whom they were for.
-fn silenced(exemplars: &[Exemplar]) -> BTreeMap<IpAddr, &Exemplar> {
+fn silenced(exemplars: &[Exemplar]) -> Vec<(IpAddr, &Exemplar)> {
     let too_big = |one: &&Exemplar| {
         let icmp = one.flow.as_ref().and_then(|flow| Some((flow.protocol, flow.icmp?)));
         matches!(icmp, Some((1, (3, 4)) | (58, (2, _))))
@@ -125,6 +135,15 @@ mod tests {
         assert_eq!((finding.cause.as_str(), finding.packets), ("pmtu-blackhole", 15));
         assert_eq!(finding.variant.as_deref(), Some("icmp-filtered"));
         assert!(finding.remedies[0].summary.contains("ip netns exec b nft -a list ruleset"));
+    }
+
+    #[test]
+    fn the_same_address_elsewhere_is_another_host() {
+        let mut evidence = too_big();
+        let mut elsewhere = message("192.0.2.1", (3, 4));
+        elsewhere.netns = Some(77);
+        evidence.tracer.exemplars.push(elsewhere);
+        assert_eq!(cause(&evidence), "path-mtu-exceeded");
     }
 
     #[test]

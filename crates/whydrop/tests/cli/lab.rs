@@ -3,7 +3,6 @@
 
 use std::env;
 use std::io::Write as _;
-use std::time::SystemTime;
 
 use whydrop_lab::{Job, Runner, list, pairs, usual_width, write_table};
 
@@ -15,8 +14,10 @@ const PAIRS: usize = 50;
 const TEN: usize = 10;
 /// Nothing is wrong with the host either; what they find is about peers that were too slow.
 const TIMEOUTS: [&str; 1] = ["udp-late-reply"];
-/// A number that draws the same pairs again.
+/// A number that draws other pairs, set in the environment: each run of a release is worth a new one.
 const SEED: &str = "WHYDROP_LAB_SEED";
+/// The one that is taken otherwise, so that a change is blamed for what it did and not for the draw.
+const USUAL_SEED: u64 = 1_622_332_206;
 
 #[test]
 fn every_scenario_is_right_and_its_remedy_cures_it() {
@@ -46,7 +47,7 @@ fn any_two_scenarios_under_one_diagnosis_are_kept_apart() {
     if needs_root() {
         return;
     }
-    let seed = env::var(SEED).map_or_else(|_| now(), |text| text.parse().expect("a number"));
+    let seed = env::var(SEED).map_or(USUAL_SEED, |text| text.parse().expect("a number"));
     writeln!(std::io::stderr(), "{SEED}={seed}").expect("told");
     right(&pairs(PAIRS, seed).expect("scenarios"));
 }
@@ -59,12 +60,6 @@ fn nothing_is_wrong_with_healthy_workloads_ten_times_over() {
     let healthy = list().expect("scenarios").into_iter().filter(|info| info.healthy);
     let healthy = healthy.map(|info| info.name).chain(TIMEOUTS.map(String::from));
     right(&vec![healthy.map(Job::one).collect::<Vec<_>>(); TEN].concat());
-}
-
-/// Nanoseconds since 1970, as far as they fit: different every time.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    since.as_secs() ^ u64::from(since.subsec_nanos())
 }
 
 fn right(jobs: &[Job]) {
