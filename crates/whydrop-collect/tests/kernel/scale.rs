@@ -15,6 +15,14 @@ const NAMESPACES: usize = 100;
 const LISTENERS: usize = 100;
 const WINDOW: Duration = Duration::from_secs(3);
 
+/// As many namespaces as the tests are about, and room for the files that they take.
+fn namespaces(tag: &str) -> Vec<Netns> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    (0..NAMESPACES).map(|at| Netns::new(&format!("{tag}{at}"))).collect()
+}
+
 /// CPU time that the observer's thread took so far.
 fn observer_cpu() -> Duration {
     for task in fs::read_dir("/proc/self/task").unwrap() {
@@ -30,11 +38,7 @@ fn observer_cpu() -> Duration {
 #[test]
 fn a_hundred_namespaces_of_a_hundred_listeners() {
     let Some(_turn) = root() else { return };
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).unwrap();
-    let namespaces: Vec<Netns> =
-        (0..NAMESPACES).map(|at| Netns::new(&format!("many{at}"))).collect();
+    let namespaces = namespaces("many");
     let listeners: Vec<TcpListener> = namespaces
         .iter()
         .flat_map(|netns| {
@@ -115,11 +119,7 @@ fn populate(netns: &Netns) -> impl Sized {
 #[test]
 fn a_hundred_namespaces_of_a_hundred_sockets_of_all_kinds() {
     let Some(_turn) = root() else { return };
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).unwrap();
-    let namespaces: Vec<Netns> =
-        (0..NAMESPACES).map(|at| Netns::new(&format!("mix{at}"))).collect();
+    let namespaces = namespaces("mix");
     let sockets: Vec<_> = namespaces.iter().map(populate).collect();
 
     let all: Vec<&Netns> = namespaces.iter().collect();
