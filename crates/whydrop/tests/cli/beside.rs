@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::program::{Netns, needs_root, scratch, signal, started};
+use crate::program::{Netns, WITH_TRACEFS, needs_root, scratch, signal, started};
 
 /// An EtherType that nobody uses; another for each process of the test.
 fn ethertype() -> u16 {
@@ -55,15 +55,14 @@ struct Other(Child);
 impl Other {
     /// Starts it with tracefs where it expects it, and waits until it observes.
     fn start(program: &str, arguments: &[&str], output: &Path) -> Option<Self> {
-        const WITH_TRACEFS: &str = "test -e /sys/kernel/tracing/events || \
-             mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
         if Command::new(program).arg("--version").output().is_err() {
             writeln!(std::io::stderr(), "no {program} here, so it is not compared").expect("told");
             return None;
         }
         let file = std::fs::File::create(output).expect("a file");
-        let child = Command::new("unshare")
-            .args(["--mount", "sh", "-c", WITH_TRACEFS, "sh", program])
+        let child = Command::new(WITH_TRACEFS[0])
+            .args(&WITH_TRACEFS[1..])
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file)

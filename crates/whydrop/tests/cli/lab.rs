@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use whydrop_lab::{Job, Runner, list, pairs, usual_width, write_table};
 
-use crate::program::{needs_root, path, whydrop};
+use crate::program::{WITH_TRACEFS, needs_root, path, under, whydrop};
 
 /// Pairs that are drawn. Each takes as long as one scenario.
 const PAIRS: usize = 50;
@@ -34,7 +34,7 @@ fn every_way_to_attach_tells_the_same() {
         return;
     }
     for kind in ["tp_btf", "raw_tp", "tp"] {
-        let run = whydrop(&["lab", "run", "udp-port-closed", "--attach", kind]);
+        let run = under(&WITH_TRACEFS, &["lab", "run", "udp-port-closed", "--attach", kind]);
         assert_eq!(run.status, Some(0), "{kind}: {}\n{}", run.stdout, run.stderr);
     }
     let run = whydrop(&["lab", "run", "udp-port-closed", "--attach", "kprobe"]);

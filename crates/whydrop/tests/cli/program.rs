@@ -22,6 +22,16 @@ pub(crate) fn path() -> &'static str {
     env!("CARGO_BIN_EXE_whydrop")
 }
 
+/// Runs what follows with tracefs mounted where it belongs, for that program alone.
+pub(crate) const WITH_TRACEFS: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "test -e /sys/kernel/tracing/events || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"",
+    "sh",
+];
+
 pub(crate) fn run(command: &mut Command) -> Run {
     let output = command.stdin(Stdio::null()).output().expect("started");
     Run {
