@@ -4,7 +4,7 @@
 //!
 //! | register | what |
 //! |---|---|
-//! | `r1` | address of the network header |
+//! | `r1` | the packet's beginning, copied to the stack: 56 bytes from the network header on, then its address |
 //! | `r2` | bytes that are there from that address on, in the packet's linear part |
 //! | `r3` | length of the packet as an Ethernet frame |
 //! | `r4` | EtherType, host order |
@@ -14,25 +14,25 @@
 //! behind the linear part counts as not captured: a load there ends the filter with no, as one behind
 //! the end of a packet does.
 //!
-//! Headers are copied once, to the stack, because a call of the helper costs more than the bytes that
-//! it copies; behind the linear part lies `skb_shared_info`, so a copy of fixed size touches nothing
-//! foreign. `X` is nearly always the length of an IPv4 header without options: that case has its
-//! loads from the copy, all others call the helper.
+//! `X` is nearly always the length of an IPv4 header without options: that case has its loads from the
+//! copy. What lies behind that is read by a helper, a call of which costs as much as a whole filter.
 
 use std::fmt;
 
 use crate::classic::{self, Instruction, Program};
 use crate::expression::{NETWORK, Relation};
 
-/// Most that is copied at once; less than `skb_shared_info` takes.
-const MOST_COPIED: u32 = 128;
+/// Bytes of the packet that the tracer has copied (`START_BYTES` in `bpf/read.h`).
+const COPIED: u32 = 56;
+/// Where behind `r1` the address of the network header is.
+const NETWORK_AT: i16 = COPIED as i16;
 /// Length of an IPv4 header without options.
 const PLAIN_HEADER: u32 = 20;
 
 const LINEAR: u8 = 6;
 const X: u8 = 7;
 const A: u8 = 8;
-const HEADER: u8 = 9;
+const START: u8 = 9;
 const FRAME_POINTER: u8 = 10;
 
 /// Places on the stack, from the frame pointer.
@@ -89,7 +89,7 @@ impl Program {
     /// If it looks across the parts of the Ethernet header, which are not in one place, or does what
     /// no compiled filter does. A program from [`compile`](crate::compile) does neither.
     pub fn to_ebpf(&self) -> Result<Vec<u64>, Untranslatable> {
-        let mut code = Code::new(self.instructions());
+        let mut code = Code::default();
         code.begin(self.instructions());
         for (at, instruction) in self.instructions().iter().enumerate() {
             code.starts.push(code.words.len());
@@ -108,27 +108,15 @@ enum Label {
     End,
 }
 
+#[derive(Default)]
 struct Code {
     words: Vec<u64>,
     /// Where the code of each classic instruction begins.
     starts: Vec<usize>,
     jumps: Vec<(usize, Label)>,
-    /// Bytes copied from the network header on.
-    copied: u32,
 }
 
 impl Code {
-    fn new(program: &[Instruction]) -> Self {
-        let copied =
-            program.iter().copied().filter_map(reach).filter(|end| *end <= MOST_COPIED).max();
-        Self {
-            words: Vec::new(),
-            starts: Vec::new(),
-            jumps: Vec::new(),
-            copied: copied.unwrap_or(0).next_multiple_of(8),
-        }
-    }
-
     fn emit(&mut self, code: u8, to: u8, from: u8, offset: i16, immediate: i32) {
         self.words.push(
             u64::from(code)
@@ -148,10 +136,10 @@ impl Code {
         self.jump(JUMP, 0, 0, 0, to);
     }
 
-    /// Saves what calls would lose, and copies the headers.
+    /// Saves what calls would lose.
     fn begin(&mut self, program: &[Instruction]) {
         self.emit(MOV64, LINEAR, 2, 0, 0);
-        self.emit(MOV64, HEADER, 1, 0, 0);
+        self.emit(MOV64, START, 1, 0, 0);
         let uses = |wanted: fn(&Instruction) -> bool| program.iter().any(wanted);
         if uses(|one| one.code == classic::LD_LEN) {
             self.emit(STORE64, FRAME_POINTER, 3, LENGTH_AT, 0);
@@ -162,21 +150,6 @@ impl Code {
         if uses(|one| is_absolute(one.code) && one.k < 12) {
             self.emit(STORE64, FRAME_POINTER, 5, MAC_AT, 0);
         }
-        if self.copied > 0 {
-            self.emit(MOV64, 1, FRAME_POINTER, 0, 0);
-            self.emit(ADD64_K, 1, 0, 0, self.copy_at(0).into());
-            self.emit(MOV64_K, 2, 0, 0, self.copied.cast_signed());
-            self.emit(MOV64, 3, HEADER, 0, 0);
-            self.emit(CALL, 0, 0, 0, PROBE_READ_KERNEL);
-            // Nothing is there if it could not be read.
-            self.emit(JUMP | EQUAL, 0, 0, 1, 0);
-            self.emit(MOV64_K, LINEAR, 0, 0, 0);
-        }
-    }
-
-    /// Where in the stack a byte of the copy is.
-    fn copy_at(&self, offset: u32) -> i16 {
-        MEMORY_AT - self.copied as i16 + offset as i16
     }
 
     fn translate(&mut self, at: usize, instruction: Instruction) -> Result<(), Untranslatable> {
@@ -237,7 +210,7 @@ impl Code {
     /// `X` = length of the IPv4 header; `A` stays as it is.
     fn header_length(&mut self, k: u32) -> Result<(), Untranslatable> {
         let offset = k.checked_sub(NETWORK);
-        let Some(offset) = offset.filter(|offset| *offset < self.copied) else {
+        let Some(offset) = offset.filter(|offset| *offset < COPIED) else {
             return Err(Untranslatable { why: "it takes a header's length from elsewhere" });
         };
         self.load_network(offset, 1, X);
@@ -277,10 +250,10 @@ impl Code {
     fn load_network(&mut self, offset: u32, size: u32, to: u8) {
         let end = offset.saturating_add(size);
         self.jump(JUMP | LESS, LINEAR, 0, end.min(i32::MAX as u32), Label::Reject);
-        if end <= self.copied {
+        if end <= COPIED {
             self.take_copied(offset, size, to);
         } else {
-            self.emit(MOV64, 3, HEADER, 0, 0);
+            self.emit(LOAD64, 3, START, NETWORK_AT, 0);
             self.emit(ADD64_K, 3, 0, 0, offset.min(i32::MAX as u32).cast_signed());
             self.read(size, to);
         }
@@ -289,7 +262,7 @@ impl Code {
     /// `A` = bytes at `X + k`.
     fn load_indexed(&mut self, k: u32, size: u32) {
         let plain = k.checked_sub(NETWORK).map(|offset| offset.saturating_add(PLAIN_HEADER));
-        let plain = plain.filter(|offset| offset.saturating_add(size) <= self.copied);
+        let plain = plain.filter(|offset| offset.saturating_add(size) <= COPIED);
         let mut done = None;
         if let Some(offset) = plain {
             let branch = self.words.len();
@@ -307,7 +280,7 @@ impl Code {
         self.emit(MOV64, 2, 1, 0, 0);
         self.emit(ADD64_K, 2, 0, 0, size.cast_signed());
         self.jump(JUMP | GREATER | REGISTER, 2, LINEAR, 0, Label::Reject);
-        self.emit(MOV64, 3, HEADER, 0, 0);
+        self.emit(LOAD64, 3, START, NETWORK_AT, 0);
         self.emit(ADD64, 3, 1, 0, 0);
         self.read(size, A);
         if let Some(done) = done {
@@ -337,11 +310,11 @@ impl Code {
     }
 
     fn load_piece(&mut self, offset: u32, size: u32, to: u8) {
-        self.load_stack(self.copy_at(offset), size, to);
+        self.load_stack(START, offset as i16, size, to);
     }
 
-    fn load_stack(&mut self, at: i16, size: u32, to: u8) {
-        self.emit(LOAD | classic::size_code(size as u8) as u8, to, FRAME_POINTER, at, 0);
+    fn load_stack(&mut self, base: u8, at: i16, size: u32, to: u8) {
+        self.emit(LOAD | classic::size_code(size as u8) as u8, to, base, at, 0);
         if size > 1 {
             self.emit(BIG_ENDIAN, to, 0, 0, size.cast_signed() * 8);
         }
@@ -354,7 +327,7 @@ impl Code {
         self.emit(MOV64_K, 2, 0, 0, size.cast_signed());
         self.emit(CALL, 0, 0, 0, PROBE_READ_KERNEL);
         self.jump(JUMP | NOT_EQUAL, 0, 0, 0, Label::Reject);
-        self.load_stack(LOADED_AT, size, to);
+        self.load_stack(FRAME_POINTER, LOADED_AT, size, to);
     }
 
     /// Puts the end behind all and the distances into the jumps.
@@ -375,22 +348,6 @@ impl Code {
             self.words[at] |= u64::from(distance.cast_unsigned()) << 16;
         }
         Ok(self.words)
-    }
-}
-
-/// Where behind the network header a load ends, with an IPv4 header without options; `None` if it is
-/// none of that.
-fn reach(instruction: Instruction) -> Option<u32> {
-    let Instruction { code, k, .. } = instruction;
-    let offset = k.checked_sub(NETWORK)?;
-    if code == classic::LDX_MSH {
-        return Some(offset.saturating_add(1));
-    }
-    let size = classic::size_of(code);
-    match code & 0xe7 {
-        classic::LD_ABS => Some(offset.saturating_add(size)),
-        classic::LD_IND => Some(offset.saturating_add(PLAIN_HEADER + size)),
-        _ => None,
     }
 }
 

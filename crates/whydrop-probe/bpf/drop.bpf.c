@@ -146,17 +146,24 @@ static __always_inline struct total *total_of(const struct slot *wanted)
 static __always_inline int drop(void *ctx, struct sk_buff *skb, __u64 location, __u32 reason,
 				struct sock *rx_sk, const int typed)
 {
-	struct net_device *dev = GET(typed, skb, dev);
 	__u16 l3 = __builtin_bswap16(GET(typed, skb, protocol));
-	__u32 netns = dev_netns(dev, typed);
-	__u32 len = GET(typed, skb, len);
-	__u32 ifindex = 0, network;
+	__u32 network = GET(typed, skb, network_header);
+	__u32 netns, ifindex = 0, linear = 0, len;
+	struct net_device *dev;
 	struct total *total;
+	struct start start;
 	struct slot wanted;
 	__u64 marks = 0;
 
-	if (filtered && !wanted_packet(skb, l3, typed))
+	if (filtered && !wanted_packet(&start, &linear, skb, l3, typed))
 		return 0;
+	if (network && (l3 == ETH_P_IP || l3 == ETH_P_IPV6)) {
+		if (!filtered)
+			linear = copy_start(&start, skb, network, GET(typed, skb, tail), typed);
+		marks = l4_and_marks(&start, linear, l3);
+	}
+	dev = GET(typed, skb, dev);
+	netns = dev_netns(dev, typed);
 	if (likely(netns)) {
 		ifindex = GET(typed, dev, ifindex);
 	} else {
@@ -166,13 +173,7 @@ static __always_inline int drop(void *ctx, struct sk_buff *skb, __u64 location, 
 		if (netns)
 			ifindex = GET(typed, skb, skb_iif);
 	}
-	network = GET(typed, skb, network_header);
-	if (network && (l3 == ETH_P_IP || l3 == ETH_P_IPV6)) {
-		__u32 tail = GET(typed, skb, tail);
-
-		if (network < tail)
-			marks = l4_and_marks(GET(typed, skb, head) + network, tail - network, l3);
-	}
+	len = GET(typed, skb, len);
 	if (!len)
 		marks |= (__u64)MARK_EMPTY << 56;
 	if (present(rx_sk))

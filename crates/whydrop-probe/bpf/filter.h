@@ -17,14 +17,15 @@ const volatile __u8 filtered = 0;
 #define FILTER_ROOM 2048
 
 /*
- * True if the filter accepts the packet. `network` is the address of its network
- * header, of which `linear` bytes are there, `mac` that of its Ethernet header or
- * 0; `len` is its length as an Ethernet frame. Registers that the filter may use
- * without saving are named so that the compiler keeps nothing in them.
+ * True if the filter accepts the packet that begins so, of which `linear` bytes
+ * are there from the network header on; `mac` is the address of its Ethernet
+ * header or 0, `len` its length as an Ethernet frame. Registers that the filter
+ * may use without saving are named so that the compiler keeps nothing in them.
  */
-static __noinline __u64 accepts(__u64 network, __u64 linear, __u64 len, __u64 l3, __u64 mac)
+static __noinline __u64 accepts(const struct start *start, __u64 linear, __u64 len, __u64 l3,
+				__u64 mac)
 {
-	register __u64 a asm("r1") = network;
+	register const struct start *a asm("r1") = start;
 	register __u64 b asm("r2") = linear;
 	register __u64 c asm("r3") = len;
 	register __u64 d asm("r4") = l3;
@@ -41,15 +42,15 @@ static __noinline __u64 accepts(__u64 network, __u64 linear, __u64 len, __u64 l3
 	return verdict;
 }
 
-/* Asks the filter about a packet. */
-static __always_inline int wanted_packet(struct sk_buff *skb, __u16 l3, const int typed)
+/* Asks the filter about a packet, whose beginning it copies. */
+static __always_inline int wanted_packet(struct start *start, __u32 *linear, struct sk_buff *skb,
+					 __u16 l3, const int typed)
 {
-	__u64 head = (__u64)GET(typed, skb, head);
 	struct headers at = headers_of(skb, typed);
+	__u64 mac = at.mac == MAC_HEADER_UNSET ? 0 : (__u64)GET(typed, skb, head) + at.mac;
 
-	return accepts(head + at.network, at.network < at.tail ? at.tail - at.network : 0,
-		       length_of(skb, at.network, typed) + ETH_HLEN, l3,
-		       at.mac == MAC_HEADER_UNSET ? 0 : head + at.mac);
+	*linear = copy_start(start, skb, at.network, at.tail, typed);
+	return accepts(start, *linear, length_of(skb, at.network, typed) + ETH_HLEN, l3, mac);
 }
 
 #endif

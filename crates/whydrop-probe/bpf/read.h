@@ -134,30 +134,47 @@ static __always_inline __u32 length_of(struct sk_buff *skb, __u32 network, const
 	return GET(typed, skb, len) + data - network;
 }
 
-/* What the key needs of a packet with the usual header, TCP flags included. */
-#define IPV4_BYTES 40
-#define IPV6_BYTES 56
+/* What is copied of a packet for each drop: the usual headers, TCP flags included. */
+#define START_BYTES 56
+
+/* The beginning of a packet, copied once for all that asks for it. */
+struct start {
+	__u64 words[START_BYTES / 8]; /* from the network header on */
+	unsigned char *network;	      /* where that is */
+};
 
 /*
- * l4 and marks of an IP packet, as in the key's third word. One call of the
- * helper costs more than all bytes that it may copy, so one has to do, and a
- * fixed size is fastest: behind the linear part lies skb_shared_info, so nothing
- * foreign is touched, and what lies behind `linear` is not looked at.
+ * Copies the beginning of a packet whose headers lie between these offsets from
+ * skb->head, and returns how many bytes there are from the network header on; 0
+ * if there are none or they cannot be read. One call of the helper costs more
+ * than all bytes that it may copy, so one has to do, and a fixed size is fastest:
+ * behind the linear part lies skb_shared_info, so nothing foreign is touched, and
+ * nobody looks at what lies beyond the bytes that there are.
  */
-static __always_inline __u64 l4_and_marks(unsigned char *network, __u32 linear, __u16 l3)
+static __always_inline __u32 copy_start(struct start *to, struct sk_buff *skb, __u32 network,
+					__u32 tail, const int typed)
 {
-	__u64 words[IPV6_BYTES / 8];
-	const __u8 *byte = (const __u8 *)words;
+	to->network = GET(typed, skb, head) + network;
+	if (network < tail)
+		return bpf_probe_read_kernel(to->words, START_BYTES, to->network) ? 0 :
+										    tail - network;
+	__builtin_memset(to->words, 0, START_BYTES);
+	return 0;
+}
+
+/* l4 and marks of an IP packet, as in the key's third word. */
+static __always_inline __u64 l4_and_marks(const struct start *start, __u32 linear, __u16 l3)
+{
+	const __u8 *byte = (const __u8 *)start->words;
 	__u8 flags = 0, l4, marks = MARK_L4;
 
 	if (l3 == ETH_P_IP) {
 		__u32 destination, length;
 
-		if (linear < 20 || bpf_probe_read_kernel(words, IPV4_BYTES, network) ||
-		    byte[0] >> 4 != 4)
+		if (linear < 20 || byte[0] >> 4 != 4)
 			return 0;
 		l4 = byte[9];
-		destination = words[2];
+		destination = start->words[2];
 		if ((destination & 0xf0) == 0xe0 || destination == 0xffffffff)
 			marks |= MARK_MULTICAST;
 		length = (byte[0] & 15) * 4;
@@ -165,11 +182,10 @@ static __always_inline __u64 l4_and_marks(unsigned char *network, __u32 linear, 
 		    !((byte[6] << 8 | byte[7]) & IP_OFFSET)) {
 			flags = byte[33];
 			if (length != 20)
-				bpf_probe_read_kernel(&flags, 1, network + length + 13);
+				bpf_probe_read_kernel(&flags, 1, start->network + length + 13);
 		}
 	} else {
-		if (linear < 40 || bpf_probe_read_kernel(words, IPV6_BYTES, network) ||
-		    byte[0] >> 4 != 6)
+		if (linear < 40 || byte[0] >> 4 != 6)
 			return 0;
 		l4 = byte[6];
 		if (byte[24] == 0xff)

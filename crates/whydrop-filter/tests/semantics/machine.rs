@@ -3,6 +3,9 @@
 
 const STACK: u64 = 0x7000_0000_0000;
 const STACK_BYTES: usize = 512;
+/// Where in it the caller has the packet's beginning, and what comes of it: bytes, then their address.
+const START: usize = STACK_BYTES - 64;
+const COPIED: usize = 56;
 const NETWORK: u64 = 0x1_0000_0000;
 const MAC: u64 = 0x2_0000_0000;
 /// What lies behind the linear part.
@@ -51,12 +54,17 @@ struct Machine<'p> {
 /// Runs the code; true if it accepts the packet.
 pub(crate) fn run(code: &[u64], packet: &Packet) -> Result<bool, String> {
     let mac = if packet.mac.is_some() { MAC } else { 0 };
-    let arguments = [NETWORK, packet.linear, packet.length, packet.ethertype, mac];
+    let start = STACK + START as u64;
+    let arguments = [start, packet.linear, packet.length, packet.ethertype, mac];
     let mut machine = Machine { registers: [None; 11], stack: [None; STACK_BYTES], packet };
     for (register, value) in arguments.into_iter().enumerate() {
         machine.registers[register + 1] = Some(value);
     }
-    machine.registers[10] = Some(STACK + STACK_BYTES as u64);
+    let copied = packet.network[..COPIED].iter().copied().chain(NETWORK.to_le_bytes());
+    for (there, byte) in machine.stack[START..].iter_mut().zip(copied) {
+        *there = Some(byte);
+    }
+    machine.registers[10] = Some(start);
     let mut at = 0;
     while at < code.len() {
         let skip = machine.step(code[at]).map_err(|why| format!("instruction {at}: {why}"))?;
