@@ -141,7 +141,8 @@ fn empty_loader<'a>() -> EbpfLoader<'a> {
 /// What the tracer's object is told before it is loaded.
 struct Globals {
     arguments: Option<u8>,
-    object: Cow<'static, [u8]>,
+    object: Vec<u8>,
+    words_type: u32,
     filtered: u8,
     has_reason: u8,
     has_rx_sk: u8,
@@ -159,13 +160,15 @@ impl Globals {
         let at_least = |count: u8| u8::from(arguments.is_some_and(|arguments| arguments >= count));
         let cpus = cpus()?;
         let buckets = options.buckets.map_or_else(|| buckets(cpus), u32::next_power_of_two);
-        let object = match &options.filter {
-            Some(filter) => patch::with_filter(OBJECT, filter)?.into(),
-            None => OBJECT.into(),
+        let mut object = match &options.filter {
+            Some(filter) => patch::with_filter(OBJECT, filter)?,
+            None => OBJECT.to_vec(),
         };
+        let words_type = patch::with_cast(&mut object, btf);
         Ok(Self {
             arguments,
             object,
+            words_type,
             filtered: options.filter.is_some().into(),
             has_reason: at_least(3),
             has_rx_sk: at_least(4),
@@ -182,6 +185,7 @@ impl Globals {
         loader
             .override_global("has_reason", &self.has_reason, true)
             .override_global("has_rx_sk", &self.has_rx_sk, true)
+            .override_global("words_type", &self.words_type, true)
             .override_global("filtered", &self.filtered, true)
             .override_global("stacks", &self.stacks, true)
             .override_global("rate", &self.rate, true)

@@ -48,6 +48,7 @@ enum Kind {
     Typedef,
     /// `const`, `volatile`, `restrict`, type tags: transparent.
     Qualifier,
+    Function,
     FunctionPrototype,
     Other,
 }
@@ -62,9 +63,10 @@ impl Kind {
             4 => (Self::Struct, 12 * members),
             5 | 15 => (Self::Other, 12 * members),
             6 => (Self::Enum, 8 * members),
-            7 | 12 | 16 => (Self::Other, 0),
+            7 | 16 => (Self::Other, 0),
             8 => (Self::Typedef, 0),
             9..=11 | 18 => (Self::Qualifier, 0),
+            12 => (Self::Function, 0),
             13 => (Self::FunctionPrototype, 8 * members),
             19 => (Self::Enum64, 12 * members),
             _ => return None,
@@ -263,6 +265,21 @@ impl Btf {
             }
         }
         found.map(|entry| self.arguments(entry?, &places))
+    }
+
+    /// The ids of a function and of a struct, in this order; `None` for what there is not. Only for
+    /// information that stands alone.
+    pub(crate) fn ids(&self, function: &str, structure: &str) -> [Option<u32>; 2] {
+        let wanted = [(Kind::Function, function), (Kind::Struct, structure)];
+        let mut found = [None; 2];
+        for (entry, id) in self.entries().zip(1..) {
+            for ((kind, name), found) in wanted.iter().zip(&mut found) {
+                if entry.kind == *kind && self.string(entry.name) == Some(name) {
+                    found.get_or_insert(id);
+                }
+            }
+        }
+        found
     }
 
     /// The entry with this id, which is its place in the file, counted from 1.

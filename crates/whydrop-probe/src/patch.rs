@@ -1,11 +1,19 @@
-//! Writes a filter over the room that the object keeps for it (`bpf/filter.h`).
+//! Writes into the object what depends on the kernel or the user: a call of `bpf_rdonly_cast`
+//! (`bpf/read.h`), and a filter over the room that is kept for it (`bpf/filter.h`).
 //!
 //! The object's bytes are changed before the loader sees them, because no loader lets its user change
 //! a program between relocation and load. The number of instructions stays, and with it all that the
 //! object says of their places.
 
-use crate::Error;
+use crate::{Btf, Error};
 
+/// The instruction that marks a call of `bpf_rdonly_cast`: `r0 = 0x5eedca57`.
+const CAST_MARK: u64 = 0x5eed_ca57_0000_00b7;
+/// A call of a function of the kernel (`BPF_PSEUDO_KFUNC_CALL`), without its number.
+const KERNEL_CALL: u64 = 0x2085;
+/// The function, and the struct that its result points to: 25 words of 8 bytes on every machine
+/// (`include/uapi/linux/if_link.h`).
+const CAST: (&str, &str) = ("bpf_rdonly_cast", "rtnl_link_stats64");
 /// The instruction that marks the room: `r0 = 0x5eedf117`.
 const MARK: u64 = 0x5eed_f117_0000_00b7;
 /// `goto +0`.
@@ -18,6 +26,19 @@ const ZERO: u64 = 0xb4;
 const IF_ZERO: u64 = 0x16;
 
 const WORD: usize = 8;
+
+/// Writes the call, if the running kernel has the function. Returns the number of the struct for
+/// `words_type`, 0 if it has not: then nothing is changed, and the marks are never reached.
+pub(crate) fn with_cast(object: &mut [u8], btf: &Btf) -> u32 {
+    let [Some(function), Some(structure)] = btf.ids(CAST.0, CAST.1) else { return 0 };
+    let call = KERNEL_CALL | u64::from(function) << 32;
+    for word in object.as_chunks_mut::<WORD>().0 {
+        if u64::from_le_bytes(*word) == CAST_MARK {
+            *word = call.to_le_bytes();
+        }
+    }
+    structure
+}
 
 /// The object with the filter in its room. The filter ends at the end of the room; over what it does
 /// not need leads one jump that is always taken, so that the verifier removes the rest in one piece.
@@ -59,6 +80,16 @@ mod tests {
     fn object(room: usize) -> Vec<u8> {
         let words = [1, MARK].into_iter().chain(vec![NOTHING; room]).chain([EXIT, 2]);
         words.flat_map(u64::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn the_running_kernels_function_is_called() {
+        let Ok(btf) = Btf::read(crate::VMLINUX_BTF.as_ref()) else { return };
+        let mut object = crate::attach::OBJECT.to_vec();
+        let marks = |object: &[u8]| words(object).iter().filter(|&&w| w == CAST_MARK).count();
+        assert!(marks(&object) > 0);
+        let called = with_cast(&mut object, &btf) != 0;
+        assert_eq!(marks(&object) == 0, called);
     }
 
     fn words(object: &[u8]) -> Vec<u64> {
