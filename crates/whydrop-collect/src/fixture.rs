@@ -56,3 +56,12 @@ pub(crate) fn netlink(name: &str) -> Vec<Vec<u8>> {
     }
     payloads
 }
+
+/// Hands out each payload of a recorded dump, cut off at each of its bytes.
+pub(crate) fn cut(name: &str, mut each: impl FnMut(&[u8])) {
+    for payload in netlink(name) {
+        for length in 0..payload.len() {
+            each(&payload[..length]);
+        }
+    }
+}

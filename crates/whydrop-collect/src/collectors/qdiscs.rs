@@ -205,11 +205,9 @@ mod tests {
     #[test]
     fn a_cut_message_never_panics() {
         for name in ["linux-6.18-qdiscs.bin", "linux-6.18-classes.bin"] {
-            for message in fixture::netlink(name) {
-                for length in 0..message.len() {
-                    parse(&message[..length], length % 2 == 0);
-                }
-            }
+            fixture::cut(name, |bytes| {
+                parse(bytes, bytes.len() % 2 == 0);
+            });
         }
     }
 

@@ -19,37 +19,17 @@ const SIGNATURES: &[Signature] = &[
     drops("NOT_SPECIFIED", "__udp4_lib_mcast_deliver"),
     drops("NOT_SPECIFIED", "__udp6_lib_mcast_deliver"),
     // What neighbours say to all, on a device without IPv6: disabled there, or its MTU too small.
-    Signature {
-        reason: "IPV6DISABLED",
-        symbol: "ip6_rcv_core",
-        when: |total| total.marks.multicast,
-    },
-    Signature {
-        reason: "NOT_SPECIFIED",
-        symbol: "ip6_rcv_core",
-        when: |total| total.marks.multicast,
-    },
-    Signature {
-        reason: "NOT_SPECIFIED",
-        symbol: "ip_rcv_finish_core",
-        when: |total| total.marks.multicast,
-    },
-    Signature {
-        reason: "NOT_SPECIFIED",
-        symbol: "__udp4_lib_rcv",
-        when: |total| total.marks.multicast,
-    },
-    Signature {
-        reason: "NOT_SPECIFIED",
-        symbol: "__udp6_lib_rcv",
-        when: |total| total.marks.multicast,
-    },
-    Signature {
-        reason: "IP_INNOROUTES",
-        symbol: "ip6_pkt_discard",
-        when: |total| total.marks.multicast,
-    },
+    to_many("IPV6DISABLED", "ip6_rcv_core"),
+    to_many("NOT_SPECIFIED", "ip6_rcv_core"),
+    to_many("NOT_SPECIFIED", "ip_rcv_finish_core"),
+    to_many("NOT_SPECIFIED", "__udp4_lib_rcv"),
+    to_many("NOT_SPECIFIED", "__udp6_lib_rcv"),
+    to_many("IP_INNOROUTES", "ip6_pkt_discard"),
 ];
+
+const fn to_many(reason: &'static str, symbol: &'static str) -> Signature {
+    Signature { reason, symbol, when: |total| total.marks.multicast }
+}
 
 /// Where datagrams for many that nobody hears are freed, with the counter of them.
 const UNHEARD: [(&str, &str); 2] =
