@@ -17,7 +17,7 @@ use crate::part::{ActorSpec, Message};
 use crate::wait::Stop;
 
 /// Longest wait for an actor to get ready: it only has to start and to listen.
-const READY_LIMIT: Duration = Duration::from_secs(10);
+const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running actor, killed when dropped.
 ///

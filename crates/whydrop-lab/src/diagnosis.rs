@@ -15,10 +15,10 @@ use crate::cast;
 use crate::part::{ActorSpec, Part};
 use crate::wait::Stop;
 
-/// Longest wait until it watches.
-const READY_LIMIT: Duration = Duration::from_secs(15);
+/// Longest wait until it watches. A processor that is emulated takes ten times as long as a real one.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for its report after it was told to end.
-const REPORT_LIMIT: Duration = Duration::from_secs(15);
+const REPORT_LIMIT: Duration = Duration::from_secs(60);
 /// Window asked for, in seconds: longer than any scenario, which ends it with SIGINT.
 pub(crate) const WINDOW: &str = "120";
 

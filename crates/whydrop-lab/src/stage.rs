@@ -24,10 +24,10 @@ const TRAFFIC_LIMIT: Duration = Duration::from_secs(90);
 /// Longest wait for the counters to stand still.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for what command lines bring about: linkwatch may take a second.
-const LINES_LIMIT: Duration = Duration::from_secs(5);
+const LINES_LIMIT: Duration = Duration::from_secs(15);
 /// Longest wait for what the scenario claims to come true: the slowest is a neighbour that does not
 /// answer, given up after three seconds.
-const CLAIM_LIMIT: Duration = Duration::from_secs(8);
+const CLAIM_LIMIT: Duration = Duration::from_secs(15);
 /// How long they must have stood still.
 const STILL: Duration = Duration::from_millis(250);
 

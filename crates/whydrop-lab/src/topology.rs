@@ -18,7 +18,7 @@ mod plan;
 use plan::{End, Plan};
 
 /// Longest wait for a new device to come up; linkwatch may take a second.
-const UP_LIMIT: Duration = Duration::from_secs(5);
+const UP_LIMIT: Duration = Duration::from_secs(15);
 
 /// First three bytes of the addresses that only crafted packets use. No namespace owns one; what is
 /// sent to them goes to the first role of the topology, under a MAC address that is not its own.
