@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::command::{self, cargo};
-use crate::{bpf, test, tidy};
+use crate::{bpf, matrix, test, tidy};
 
 /// One step: its name and what it does at the root of the repository.
 type Step = (&'static str, fn(&Path) -> Result<()>);
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
         ]))
     }),
     ("test", |root| test::run(root, &[])),
+    ("matrix", matrix::check),
 ];
 
 /// Runs the task.

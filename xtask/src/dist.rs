@@ -55,6 +55,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         _ => bail!("dist takes nothing or --check"),
     };
     need(TOOLS)?;
+    ensure!(can_build(root), "this toolchain has no target {TARGET}");
     let binary = build(root)?;
     let package = package(root, &binary)?;
     println!("{}", package.display());
@@ -68,9 +69,17 @@ fn need(tools: &[Tool]) -> Result<()> {
     }
 }
 
-fn build(root: &Path) -> Result<PathBuf> {
-    // A toolchain without rustup has its targets installed some other way; building tells.
+/// Whether this toolchain has what a static program needs; rustup is asked to fetch it.
+pub(crate) fn can_build(root: &Path) -> bool {
+    // A toolchain without rustup has its targets installed some other way.
     let _ = Command::new("rustup").args(["target", "add", TARGET]).status();
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(root).args(["--print", "target-libdir", "--target", TARGET]);
+    command::output(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).exists())
+}
+
+/// Builds the static program, and tells where it is.
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     command::run(cargo().current_dir(root).args([
         "build",
         "--release",

@@ -16,6 +16,7 @@ mod command;
 mod debian;
 mod dist;
 mod docs;
+mod matrix;
 mod proofs;
 mod scenario_keys;
 #[cfg(test)]
@@ -76,6 +77,12 @@ const TASKS: &[Task] = &[
         arguments: "[--check]",
         about: "build a static binary and a Debian package, or also try it in a fresh Debian tree",
         run: dist::run,
+    },
+    Task {
+        name: "matrix",
+        arguments: "[KERNEL...]",
+        about: "boot Debian's kernels, prove whydrop on each, and write docs/compatibility.md",
+        run: matrix::run,
     },
     Task {
         name: "flood",
