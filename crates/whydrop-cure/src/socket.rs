@@ -35,7 +35,11 @@ pub(crate) fn listen(of: &SocketOf, value: &str) -> Result<(), String> {
 /// The receive buffer of a socket: `sk_rcvbuf`.
 pub(crate) fn receive_buffer(of: &SocketOf) -> Result<String, String> {
     let size = sockopt::socket_recv_buffer_size(borrow(of)?);
-    size.map(|size| size.to_string()).map_err(|error| words(&error.into()))
+    let size = size.map_err(|error| words(&error.into()))?;
+    // Only even sizes can be set, and what cannot be restored exactly is not touched.
+    (size % 2 == 0).then(|| size.to_string()).ok_or_else(|| {
+        format!("its size is {size}, which is odd and could not be restored exactly")
+    })
 }
 
 /// Sets the receive buffer beyond what `net.core.rmem_max` lets the process ask for itself.

@@ -22,6 +22,8 @@ use whydrop_model::{
     NetnsRef, Report, Target, Write,
 };
 
+use crate::thresholds::Thresholds;
+
 /// Answers a finding; `None` if what is known does not suffice for a change.
 type Kind = fn(&Patient<'_>) -> Option<Answer>;
 
@@ -45,20 +47,25 @@ const KINDS: &[(&str, Kind)] = &[
     ("udp-receive-buffer-full", receive_buffer::answer),
 ];
 
-/// The answers to all faults of a report, in its order. The report must be that of the evidence. A
-/// fault without packets follows from another one, and gets no answer of its own.
+/// The answers to all faults of a report, in its order. The report must be that of the evidence, by the
+/// same thresholds. A fault without packets follows from another one, and gets no answer of its own.
 #[must_use]
-pub fn cures(evidence: &Evidence, report: &Report) -> Vec<Cure> {
+pub fn cures(evidence: &Evidence, report: &Report, thresholds: &Thresholds) -> Vec<Cure> {
     let faults = report.findings.iter().filter(|finding| finding.class == Class::Fault);
     let faults = faults.filter(|finding| finding.packets > 0);
-    faults.map(|finding| cure(evidence, finding)).collect()
+    faults.map(|finding| cure(evidence, finding, thresholds)).collect()
 }
 
-fn cure(evidence: &Evidence, finding: &Finding) -> Cure {
+/// The causes against which a change may be proposed.
+pub fn causes() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(cause, _)| *cause)
+}
+
+fn cure(evidence: &Evidence, finding: &Finding, thresholds: &Thresholds) -> Cure {
     let kind = KINDS.iter().find(|(cause, _)| *cause == finding.cause);
     let inode = finding.site.netns.as_ref().and_then(|netns| netns.inode);
     let namespace = inode.and_then(|inode| evidence.namespace(inode));
-    let patient = namespace.map(|namespace| Patient { evidence, namespace, finding });
+    let patient = namespace.map(|namespace| Patient { evidence, namespace, finding, thresholds });
     // What follows from another cause needs no change of its own.
     let patient = patient.filter(|_| finding.follows.is_none());
     let answer = kind.zip(patient).and_then(|((_, answer), patient)| answer(&patient));
@@ -92,6 +99,7 @@ struct Patient<'e> {
     evidence: &'e Evidence,
     namespace: &'e Namespace,
     finding: &'e Finding,
+    thresholds: &'e Thresholds,
 }
 
 impl<'e> Patient<'e> {
@@ -192,7 +200,7 @@ mod tests {
         let mut evidence = sample::evidence();
         sample::count(&mut evidence, "TcpExt.ListenDrops", 5);
         let report = diagnose(&evidence, &Thresholds::default());
-        let cures = cures(&evidence, &report);
+        let cures = cures(&evidence, &report, &Thresholds::default());
         assert_eq!(cures[0].cause, "listen-drop-other");
         assert!(matches!(&cures[0].answer, Answer::Operator(to) if !to.advice.is_empty()));
     }

@@ -127,6 +127,22 @@ thresholds! {
     /// round: a loop of two routers forwards a packet some thirty times on each, traceroute a few
     /// packets for each that dies.
     loop_forwards = 8.0, 2.0 ..= 1000.0;
+    /// Share of its periods in which a control group was throttled from which on its quota is what a
+    /// slow program is short of, and no buffer is proposed.
+    quota_short = 0.1, 0.01 ..= 1.0;
+    /// Longest delay in seconds that a proposed longer queue in front of a rate may add: what takes
+    /// longer to drain is a rate that is short.
+    queue_delay_seconds = 0.1, 0.001 ..= 10.0;
+    /// Evidence that is older than so many seconds says little about how things are now, and `fix`
+    /// changes nothing by it.
+    evidence_age_seconds = 3600.0, 1.0 ..= 86_400.0;
+    /// Losses that the share before a change must predict after it before their absence means
+    /// anything: where five are expected at random, none at all is seen once in 150 times.
+    trial_losses = 5.0, 1.0 ..= 1e6;
+    /// Less than this part of the expected losses is an improvement.
+    trial_improved = 0.5, 0.01 ..= 1.0;
+    /// More than this multiple of the expected losses is worse.
+    trial_worse = 1.5, 1.0 ..= 100.0;
 }
 
 impl Thresholds {
@@ -134,6 +150,18 @@ impl Thresholds {
     #[must_use]
     pub fn pinned(&self) -> Duration {
         Duration::try_from_secs_f64(self.pinned_seconds).unwrap_or_default()
+    }
+
+    /// [`Thresholds::queue_delay_seconds`].
+    #[must_use]
+    pub fn queue_delay(&self) -> Duration {
+        Duration::try_from_secs_f64(self.queue_delay_seconds).unwrap_or_default()
+    }
+
+    /// [`Thresholds::evidence_age_seconds`].
+    #[must_use]
+    pub fn evidence_age(&self) -> Duration {
+        Duration::try_from_secs_f64(self.evidence_age_seconds).unwrap_or_default()
     }
 }
 

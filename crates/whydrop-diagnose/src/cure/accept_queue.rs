@@ -122,7 +122,7 @@ mod tests {
 
     fn proposal(evidence: &Evidence) -> Proposal {
         let report = diagnose(evidence, &Thresholds::default());
-        match &cures(evidence, &report)[0].answer {
+        match &cures(evidence, &report, &Thresholds::default())[0].answer {
             Answer::Change(proposal) => (**proposal).clone(),
             other => panic!("{other:?}"),
         }
@@ -159,9 +159,8 @@ mod tests {
         let mut evidence = burst(8, "4096");
         evidence.namespaces[0].listeners[0].steps.pop();
         let report = diagnose(&evidence, &Thresholds::default());
-        let Answer::Capacity(shortage) = &cures(&evidence, &report)[0].answer else {
-            panic!("{report:?}")
-        };
+        let cures = cures(&evidence, &report, &Thresholds::default());
+        let Answer::Capacity(shortage) = &cures[0].answer else { panic!("{report:?}") };
         assert_eq!(shortage.resource, "time of the accepting threads of server (pid 77)");
     }
 }

@@ -1,7 +1,7 @@
 //! Longer queues on the way out and in: qdisc limits, `txqueuelen`, receive rings.
 //!
 //! A longer queue in front of a rate is delay. It is only proposed where the worst burst seen drains
-//! within [`TOLERATED`]; else the rate is what is short.
+//! within a tolerable delay (a threshold); else the rate is what is short.
 
 use std::time::Duration;
 
@@ -13,9 +13,6 @@ use super::{Patient, left_out, measured, rounded_up};
 use crate::command;
 use crate::receive;
 use crate::ring::{self, Needed};
-
-/// Longest delay that a longer queue may add.
-const TOLERATED: Duration = Duration::from_millis(100);
 
 /// Kinds whose limit can be changed while packets wait in them.
 const SETTABLE: &[&str] = &["bfifo", "fq", "fq_codel", "pfifo", "tbf"];
@@ -29,7 +26,7 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
     let length = sent_length(qdisc);
     if let Some((shaper, rate)) = rate(patient, link) {
         let drains = Duration::from_secs_f64((drops * length) as f64 / rate.max(1) as f64);
-        if drains > TOLERATED {
+        if drains > patient.thresholds.queue_delay() {
             return Some(Answer::Capacity(too_slow(patient, shaper, rate, drops * length, drains)));
         }
     }

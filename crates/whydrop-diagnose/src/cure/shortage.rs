@@ -1,13 +1,8 @@
 //! Which resource is short where a program serves more slowly than it is asked.
 
-use whydrop_model::{Answer, Evidence, Pair, Process, Shortage};
+use whydrop_model::{Answer, Pair, Process, Shortage};
 
 use super::{Patient, left_out};
-
-/// A process that waited for a CPU for more than this part of the window is short of CPU.
-const WAITED: f64 = 0.2;
-/// A control group throttled in more than this part of its periods is short of its quota.
-const THROTTLED: f64 = 0.1;
 
 /// What kept a reader from running is what is short.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of all kinds")]
@@ -29,7 +24,7 @@ pub(super) fn of(
     otherwise: &str,
     why: &str,
 ) -> Shortage {
-    let known = owners.iter().find_map(|owner| limit(patient.evidence, owner));
+    let known = owners.iter().find_map(|owner| limit(patient, owner));
     let (resource, proof, advice) = known.unwrap_or_else(|| {
         let owner = owners
             .first()
@@ -47,7 +42,8 @@ pub(super) fn of(
 }
 
 /// A limit that a process is at: the resource, the proof and what to do.
-fn limit(evidence: &Evidence, owner: &Process) -> Option<(String, String, String)> {
+fn limit(patient: &Patient<'_>, owner: &Process) -> Option<(String, String, String)> {
+    let Patient { evidence, thresholds, .. } = *patient;
     let name = format!("{} (pid {})", owner.comm, owner.pid);
     if let Some((open, limit)) = owner.files.and_then(|files| Some((files.open, files.limit?)))
         && open >= limit
@@ -62,7 +58,7 @@ fn limit(evidence: &Evidence, owner: &Process) -> Option<(String, String, String
         let grown = |name: &str| cgroup.counters.get(name).map_or(0, |pair| pair.delta());
         let (throttled, periods) =
             (grown("cpu.stat.nr_throttled"), grown("cpu.stat.nr_periods").max(1));
-        if throttled as f64 > periods as f64 * THROTTLED {
+        if throttled as f64 > periods as f64 * thresholds.quota_short {
             return Some((
                 format!("CPU quota of {}", cgroup.path),
                 format!("it was throttled in {throttled} of {periods} periods"),
@@ -72,7 +68,7 @@ fn limit(evidence: &Evidence, owner: &Process) -> Option<(String, String, String
         }
     }
     let waited = owner.run_delay_ns.map_or(0, Pair::delta) as f64 / 1e9;
-    (waited > evidence.window.seconds * WAITED).then(|| {
+    (waited > evidence.window.seconds * thresholds.starved).then(|| {
         (
             format!("CPU time for {name}"),
             format!("its threads were ready for {waited:.1} s and had no CPU"),

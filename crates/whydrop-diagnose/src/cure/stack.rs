@@ -8,7 +8,7 @@ use super::{Patient, left_out, measured, rounded_up, sysctl};
 /// `net/netfilter/nf_conntrack_proto_tcp.c`), where the setting could not be read.
 const TIME_WAIT: u64 = 120;
 
-/// A larger connection table, with as many buckets for each entry as before.
+/// A larger connection table, with at least as many buckets for each entry as before.
 pub(super) fn conntrack(patient: &Patient<'_>) -> Option<Answer> {
     const MAX: &str = "net.netfilter.nf_conntrack_max";
     const BUCKETS: &str = "net.netfilter.nf_conntrack_buckets";
@@ -25,8 +25,10 @@ pub(super) fn conntrack(patient: &Patient<'_>) -> Option<Answer> {
     let proposed = rounded_up(needed + needed / 2);
     let mut writes = Vec::new();
     if let Some(buckets) = value(BUCKETS) {
-        let same_share = u128::from(buckets) * u128::from(proposed) / u128::from(now.max(1));
-        writes.push(sysctl(host, BUCKETS, same_share as u64));
+        // A multiple of what is there: the kernel rounds up to whole pages otherwise
+        // (`nf_ct_alloc_hashtable()`, `net/netfilter/nf_conntrack_core.c`, 6.18).
+        let times = proposed.div_ceil(now.max(1));
+        writes.push(sysctl(host, BUCKETS, buckets.saturating_mul(times)));
     }
     writes.push(sysctl(host, MAX, proposed));
     Some(Answer::Change(Box::new(Proposal {

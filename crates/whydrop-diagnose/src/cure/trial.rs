@@ -5,33 +5,46 @@
 
 use whydrop_model::{Class, Cure, Effect, Evidence, Finding, Report, Trial};
 
-/// How many losses the earlier share must predict before their absence means anything: of a loss at
-/// random that is expected five times, none at all is seen once in 150 times.
-const EXPECTED: f64 = 5.0;
-/// Less than this part of what was expected is an improvement.
-const IMPROVED: f64 = 0.5;
-/// More than this multiple of what was expected is worse.
-const WORSE: f64 = 1.5;
+use crate::thresholds::Thresholds;
 
 /// Counters of what passes the place where a cause loses.
 struct Load {
     causes: &'static [&'static str],
+    /// Of its variants, the one that is meant; `None` for all.
+    variant: Option<&'static str>,
     counters: &'static [&'static str],
     /// True if the counters count what is lost as well.
     includes_lost: bool,
 }
 
+/// What came in.
+const IN: &[&str] = &["Ip.InReceives", "snmp6.Ip6InReceives"];
+
 const LOADS: &[Load] = &[
-    Load { causes: &["accept-queue-full"], counters: &["Tcp.PassiveOpens"], includes_lost: false },
+    Load {
+        causes: &["accept-queue-full"],
+        variant: None,
+        counters: &["Tcp.PassiveOpens"],
+        includes_lost: false,
+    },
     // SYNs are not counted apart, and a flood opens no connection.
-    Load { causes: &["syn-queue-full"], counters: &["Tcp.InSegs"], includes_lost: true },
+    Load {
+        causes: &["syn-queue-full"],
+        variant: None,
+        counters: &["Tcp.InSegs"],
+        includes_lost: true,
+    },
+    // What a program writes into a device that is down gets nowhere.
+    Load { causes: &["interface-down"], variant: Some("tun"), counters: IN, includes_lost: false },
     Load {
         causes: &["udp-receive-buffer-full"],
+        variant: None,
         counters: &["Udp.InDatagrams", "snmp6.Udp6InDatagrams"],
         includes_lost: false,
     },
     Load {
         causes: &["fragment-memory-limit"],
+        variant: None,
         counters: &["Ip.ReasmReqds", "snmp6.Ip6ReasmReqds"],
         includes_lost: true,
     },
@@ -44,6 +57,7 @@ const LOADS: &[Load] = &[
             "neighbour-table-full",
             "qdisc-limit-reached",
         ],
+        variant: None,
         counters: &[
             "Ip.OutRequests",
             "Ip.ForwDatagrams",
@@ -54,9 +68,8 @@ const LOADS: &[Load] = &[
     },
 ];
 
-/// Where nothing better is known: what came in.
-const OTHERWISE: Load =
-    Load { causes: &[], counters: &["Ip.InReceives", "snmp6.Ip6InReceives"], includes_lost: true };
+/// Where nothing better is known.
+const OTHERWISE: Load = Load { causes: &[], variant: None, counters: IN, includes_lost: true };
 
 /// What a window says about the fault that a cure is for.
 #[must_use]
@@ -65,8 +78,11 @@ pub fn trial(evidence: &Evidence, report: &Report, cure: &Cure) -> Trial {
     let lost = lost.map(|finding| finding.packets).sum();
     let inode = cure.site.netns.as_ref().and_then(|netns| netns.inode);
     let namespace = inode.and_then(|inode| evidence.namespace(inode));
-    let load = LOADS.iter().find(|load| load.causes.contains(&cure.cause.as_str()));
-    let load = load.unwrap_or(&OTHERWISE);
+    let is_meant = |load: &&Load| {
+        let variant = load.variant.is_none_or(|one| cure.variant.as_deref() == Some(one));
+        variant && load.causes.contains(&cure.cause.as_str())
+    };
+    let load = LOADS.iter().find(is_meant).unwrap_or(&OTHERWISE);
     let grown = |counter: &&str| namespace.and_then(|one| one.delta(counter)).unwrap_or(0);
     let passed: u64 = load.counters.iter().map(grown).sum();
     let offered = if load.includes_lost { passed.max(lost) } else { passed + lost };
@@ -90,20 +106,21 @@ pub fn moved(before: &Report, after: &Report, cure: &Cure) -> u64 {
 
 /// What became of the loss. `moved` packets are lost to faults that were not there before.
 #[must_use]
-pub fn judge(before: Trial, after: Trial, moved: u64) -> Effect {
+pub fn judge(before: Trial, after: Trial, moved: u64, thresholds: &Thresholds) -> Effect {
+    let enough = thresholds.trial_losses;
     let share = before.lost as f64 / before.offered.max(1) as f64;
     let expected = share * after.offered as f64;
     let lost = (after.lost + moved) as f64;
     if lost == 0.0 {
-        return if expected < EXPECTED { Effect::NoLoad } else { Effect::Cured };
+        return if expected < enough { Effect::NoLoad } else { Effect::Cured };
     }
-    if lost > expected * WORSE && lost - expected > EXPECTED {
+    if lost > expected * thresholds.trial_worse && lost - expected > enough {
         return Effect::Worse;
     }
-    if expected < EXPECTED {
+    if expected < enough {
         return Effect::NoLoad;
     }
-    if lost < expected * IMPROVED { Effect::Improved } else { Effect::NoEffect }
+    if lost < expected * thresholds.trial_improved { Effect::Improved } else { Effect::NoEffect }
 }
 
 fn is_of(finding: &Finding, cure: &Cure) -> bool {
@@ -117,12 +134,12 @@ fn is_of(finding: &Finding, cure: &Cure) -> bool {
 mod tests {
     use super::*;
     use crate::cure::cures;
-    use crate::{Thresholds, diagnose, sample};
+    use crate::{diagnose, sample};
 
     const BEFORE: Trial = Trial { seconds: 10.0, lost: 100, offered: 1000 };
 
     fn judged(lost: u64, offered: u64) -> Effect {
-        judge(BEFORE, Trial { seconds: 5.0, lost, offered }, 0)
+        judge(BEFORE, Trial { seconds: 5.0, lost, offered }, 0, &Thresholds::default())
     }
 
     #[test]
@@ -146,8 +163,9 @@ mod tests {
     #[test]
     fn a_loss_that_moved_is_not_cured() {
         let after = Trial { seconds: 10.0, lost: 0, offered: 1000 };
-        assert_eq!(judge(BEFORE, after, 100), Effect::NoEffect);
-        assert_eq!(judge(BEFORE, after, 0), Effect::Cured);
+        let judged = |moved| judge(BEFORE, after, moved, &Thresholds::default());
+        assert_eq!(judged(100), Effect::NoEffect);
+        assert_eq!(judged(0), Effect::Cured);
     }
 
     #[test]
@@ -159,7 +177,7 @@ mod tests {
         let listener = sample::listener(8, 60, &[(0, 0, 0), (100, 9, 60), (400, 0, 60)]);
         evidence.namespaces[0].listeners.push(listener);
         let report = diagnose(&evidence, &Thresholds::default());
-        let cure = cures(&evidence, &report).remove(0);
+        let cure = cures(&evidence, &report, &Thresholds::default()).remove(0);
         let found = trial(&evidence, &report, &cure);
         assert_eq!((found.lost, found.offered), (60, 100));
         assert_eq!(moved(&report, &report, &cure), 0);

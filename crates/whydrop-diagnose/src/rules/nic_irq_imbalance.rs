@@ -98,7 +98,7 @@ fn receive_steering(overrun: &Overrun<'_>, hot: u32) -> Option<String> {
 /// As many queues as the load needs, evenly filled, each on its own CPU.
 fn spread(case: &Case<'_>, overrun: &Overrun<'_>) -> (String, Vec<String>) {
     let name = &overrun.link.name;
-    let most = overrun.link.channels.get("combined_max").copied().unwrap_or(0);
+    let most = overrun.link.channels.get("max_combined").copied().unwrap_or(0);
     let now = overrun.link.channels.get("combined_count").copied().unwrap_or(0);
     let queues = overrun.queues_needed().max(2);
     let within = |line: String| command::within(overrun.namespace, &line);

@@ -150,7 +150,7 @@ fn enlarge(overrun: &Overrun<'_>, budget: &str) -> Remedy {
 /// As many queues as the load needs, if the card can have them and has fewer.
 fn more_queues(overrun: &Overrun<'_>) -> Option<String> {
     let of = |name: &str| overrun.link.channels.get(name).copied().unwrap_or(0);
-    let queues = overrun.queues_needed().min(of("combined_max"));
+    let queues = overrun.queues_needed().min(of("max_combined"));
     let line = format!("ethtool -L {} combined {queues}", overrun.link.name);
     (queues > of("combined_count")).then(|| command::within(overrun.namespace, &line)).flatten()
 }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use whydrop_collect::Roots;
 use whydrop_cure::{Changes, Journal, Planned, Record, State, Step};
+use whydrop_diagnose::Thresholds;
 use whydrop_diagnose::cure::{self, trial};
 use whydrop_model::{Cure, Effect, Evidence, Proposal, Report, Trial};
 
@@ -25,6 +26,7 @@ struct Case {
     evidence: Evidence,
     report: Report,
     cures: Vec<Cure>,
+    thresholds: Thresholds,
 }
 
 /// What became of a change.
@@ -44,16 +46,16 @@ pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
         None => observe::observe(&live_window(options), options.duration)?,
     };
     let report = whydrop_diagnose::diagnose(&evidence, &thresholds);
-    let mut cures = cure::cures(&evidence, &report);
+    let mut cures = cure::cures(&evidence, &report, &thresholds);
     if let Some(cause) = &options.cause {
         cures.retain(|cure| cure.cause == *cause);
     }
-    let case = Case { evidence, report, cures };
+    let case = Case { evidence, report, cures, thresholds };
     if !options.apply && !options.dry_run {
         tell::proposals(options, &case)?;
         return Ok(if case.cures.is_empty() { failure::CLEAN } else { failure::fault() });
     }
-    choose::check_fresh(&case.evidence)?;
+    choose::check_fresh(&case.evidence, thresholds.evidence_age())?;
     let roots = Roots::default();
     let (cure, proposal, plan) = match choose::choose(options, &case.cures, &roots)? {
         Choice::Nothing => {
@@ -124,12 +126,11 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
 fn verify(options: &Fix, case: &Case, cure: &Cure) -> anyhow::Result<(Effect, Trial, Trial)> {
     let what = Observe { netns: case.evidence.scope.netns.clone(), ..options.observe.clone() };
     let evidence = observe::observe(&what, options.verify)?;
-    let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
-    let report = whydrop_diagnose::diagnose(&evidence, &thresholds);
+    let report = whydrop_diagnose::diagnose(&evidence, &case.thresholds);
     let before = trial::trial(&case.evidence, &case.report, cure);
     let after = trial::trial(&evidence, &report, cure);
     let moved = trial::moved(&case.report, &report, cure);
-    Ok((trial::judge(before, after, moved), before, after))
+    Ok((trial::judge(before, after, moved, &case.thresholds), before, after))
 }
 
 /// The first window; the ready file is for the one after the change, if there is one.

@@ -11,9 +11,6 @@ use whydrop_model::{Answer, Cure, Evidence, Proposal};
 use crate::cli::Fix;
 use crate::output;
 
-/// Older evidence says little about how things are now.
-const OLDEST: Duration = Duration::from_secs(3600);
-
 /// What can be done.
 pub(super) enum Choice<'c> {
     /// No fault has a change to propose.
@@ -31,8 +28,8 @@ pub(super) enum Choice<'c> {
     },
 }
 
-/// An error if the evidence is not of this host as it runs now.
-pub(super) fn check_fresh(evidence: &Evidence) -> anyhow::Result<()> {
+/// An error if the evidence is not of this host as it runs now, or older than `oldest`.
+pub(super) fn check_fresh(evidence: &Evidence, oldest: Duration) -> anyhow::Result<()> {
     let (host, _) = whydrop_collect::host();
     let (Some(then), Some(now)) = (&evidence.host.boot_id, &host.boot_id) else {
         bail!("cannot tell whether the evidence is of this boot: no boot id; nothing was changed");
@@ -50,7 +47,7 @@ pub(super) fn check_fresh(evidence: &Evidence) -> anyhow::Result<()> {
         evidence.window.start.parse().context("the evidence does not tell its time")?;
     let age = Timestamp::now().duration_since(start);
     let age = Duration::try_from(age).unwrap_or_default();
-    if age.saturating_sub(evidence.window.length()) > OLDEST {
+    if age.saturating_sub(evidence.window.length()) > oldest {
         bail!("the evidence is {} minutes old; diagnose again", age.as_secs() / 60);
     }
     Ok(())
