@@ -126,6 +126,7 @@ mod tests {
             fixture,
             no_scenario: None,
             causes: vec!["x".into()],
+            answered: false,
             quiet: Vec::new(),
         };
         let proofs = [proof("x/ena", true), proof("x-ipv6", false)];

@@ -24,6 +24,8 @@ pub(crate) struct Proof {
     pub(crate) no_scenario: Option<String>,
     /// Causes that must be found or booked.
     pub(crate) causes: Vec<String>,
+    /// It says how the program cures what it loses, or why it does not.
+    pub(crate) answered: bool,
     /// Causes that it says must not be found.
     pub(crate) quiet: Vec<String>,
 }
@@ -70,10 +72,9 @@ fn proof(tree: &Tree, file: &File, fixture: bool, own: &Table) -> Proof {
     // A scenario leaves what it does not say to the one it is like.
     let like = own.get("like").and_then(Value::as_str);
     let like = like.and_then(|name| table(tree.find(&format!("{SCENARIOS}/{name}.toml"))?));
-    let array = |key: &str| {
-        let value = own.get(key).or_else(|| like.as_ref()?.get(key));
-        value.and_then(Value::as_array).cloned().unwrap_or_default()
-    };
+    let value = |key: &str| own.get(key).or_else(|| like.as_ref()?.get(key));
+    let has = |key: &str| value(key).is_some();
+    let array = |key: &str| value(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let cause = |it: &Value| it.get("cause")?.as_str().map(Into::into);
     let mut causes: Vec<String> = ["expect", "booked"]
         .iter()
@@ -90,6 +91,7 @@ fn proof(tree: &Tree, file: &File, fixture: bool, own: &Table) -> Proof {
         fixture,
         no_scenario: own.get("no-scenario").and_then(Value::as_str).map(Into::into),
         causes,
+        answered: ["fix", "no-fix"].into_iter().any(has),
         quiet: array("quiet").iter().filter_map(|it| it.as_str().map(Into::into)).collect(),
     }
 }
@@ -102,7 +104,10 @@ mod tests {
     #[test]
     fn scenarios_and_fixtures_name_what_they_prove() {
         let tree = Tree::of(&[
-            ("crates/whydrop-lab/scenarios/a.toml", "quiet = ['q']\n[[expect]]\ncause = 'x'"),
+            (
+                "crates/whydrop-lab/scenarios/a.toml",
+                "quiet = ['q']\n[[expect]]\ncause = 'x'\n[fix]",
+            ),
             ("crates/whydrop-lab/scenarios/a-ipv6.toml", "like = 'a'\nquiet = []"),
             ("crates/whydrop-lab/scenarios/planned/b.toml", "[[expect]]\ncause = 'y'"),
             (
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(names, ["a", "a-ipv6", "z/ena", "z/like"]);
         assert_eq!((&proofs[0].quiet[..], proofs[1].quiet.len()), (&["q".to_owned()][..], 0));
         assert!(proofs[0].proves("x") && proofs[1].proves("x") && proofs[2].proves("z"));
+        assert!(proofs[1].answered && !proofs[2].answered);
         assert!(!proofs[3].proves("w"), "a look-alike proves nothing by itself");
     }
 }

@@ -27,6 +27,9 @@ pub enum LabError {
     /// The scenario has nothing to remedy: it is healthy, or what it loses is noise.
     #[error("scenario `{0}` has no remedy to try: nothing is wrong in it")]
     NoRemedy(String),
+    /// The scenario does not say what the program does about it.
+    #[error("scenario `{0}` says neither how the program cures it nor why it does not")]
+    NoFix(String),
     /// The scenario needs what this machine does not have.
     #[error("this machine has no {what}: {why}")]
     Lacking {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::diagnosis::{Diagnosis, WINDOW};
 use crate::netns::Tag;
 use crate::outcome::Unplayed;
 use crate::run::play;
-use crate::scenario::{Fix, Scenario, find};
+use crate::scenario::{Fix, NoFix, Scenario, find};
 use crate::stage::{Claims, Stage};
 use crate::{Job, LabError, Outcome, Runner, counters};
 
@@ -30,7 +30,6 @@ const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
 struct Story<'s> {
     runner: &'s Runner,
     scenario: &'s Scenario,
-    fix: &'s Fix,
     /// What must hold while the change is in force.
     clean: Claims,
     stage: Stage<'s>,
@@ -53,8 +52,10 @@ impl Runner {
     /// Lets the program cure one scenario.
     pub(crate) fn fix(&self, job: &Job, scenarios: &[Scenario]) -> Result<Outcome, LabError> {
         let [scenario] = scenarios else { return Err(LabError::NoRemedy(job.name())) };
-        let fix = scenario.fix.as_ref().ok_or_else(|| LabError::NoRemedy(job.name()))?;
-        let clean = find(&scenario.name)?.remedied()?.counters;
+        let clean = match &scenario.fix {
+            Some(fix) if !fix.counters.is_empty() => fix.counters.clone(),
+            _ => find(&scenario.name)?.remedied()?.counters,
+        };
         let tag = Tag::new()?;
         let stage = match Stage::set(scenario, &tag, &self.program, &self.stop) {
             Err(error) if error.means_skipped() => {
@@ -66,44 +67,78 @@ impl Runner {
         fs::create_dir(&folder).map_err(LabError::io(folder.display().to_string()))?;
         let folder = Folder(folder);
         let failures = Vec::new();
-        let mut story =
-            Story { runner: self, scenario, fix, clean, stage, tag: &tag, folder, failures };
-        let effect = match story.play() {
+        let mut story = Story { runner: self, scenario, clean, stage, tag: &tag, folder, failures };
+        let (expected, told) = match (&scenario.fix, &scenario.no_fix) {
+            (Some(fix), _) => ("cured and undone".into(), story.cured(fix)),
+            (None, Some(no_fix)) => {
+                let names: Vec<_> = no_fix.answer.iter().map(|one| one.name()).collect();
+                (format!("answered by {}", names.join("|")), story.answered(no_fix))
+            }
+            (None, None) => return Err(LabError::NoFix(job.name())),
+        };
+        let got = match told {
             Err(LabError::Diagnosis(why)) => {
                 story.failures.push(why);
-                "no cure".into()
+                "no answer".into()
             }
-            effect => effect?,
+            told => told?,
         };
-        let effect = if story.failures.is_empty() { "cured and undone".into() } else { effect };
-        Ok(Outcome::fixed(job, effect, story.failures))
+        Ok(Outcome::fixed(job, expected, got, story.failures))
     }
 }
 
 impl Story<'_> {
-    /// Plays three times; gives the effect of which the program speaks.
-    fn play(&mut self) -> Result<String, LabError> {
+    /// Plays once while the program records; gives the path of the evidence.
+    fn record(&mut self) -> Result<String, LabError> {
         let evidence = self.path("evidence");
         let mut recording = self.watch(&["record", "-o", &evidence, "--duration", WINDOW], true)?;
         let before = self.stage.read()?;
         play(std::slice::from_mut(&mut self.stage))?;
         self.stage.settle(&before)?;
         recording.end(&self.runner.stop)?;
-        // Removes its ready file, which the next one makes again.
-        drop(recording);
+        // Its end removes its ready file, which the next one makes again.
+        Ok(evidence)
+    }
 
+    /// Asks what the program would do, and gives its answers.
+    fn answered(&mut self, no_fix: &NoFix) -> Result<String, LabError> {
+        let evidence = self.record()?;
+        let output = self.run(&["fix", &evidence, "--format", "json"])?;
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| LabError::Diagnosis(format!("fix printed no answer ({error})")))?;
+        let cures = answer["cures"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut told = Vec::new();
+        for expected in &self.scenario.expect {
+            let of = |cure: &&Value| cure["cause"] == *expected.cause;
+            for cure in cures.iter().filter(of) {
+                let kind = cure["answer"].as_object().and_then(|answer| answer.keys().next());
+                let kind = kind.cloned().unwrap_or_default();
+                let right = no_fix.answer.iter().any(|one| one.name() == kind);
+                if !right {
+                    self.failures.push(format!("{} is answered by {kind}", expected.cause));
+                }
+                told.push(kind);
+            }
+        }
+        self.note(!told.is_empty(), || "nothing was answered".into());
+        Ok(told.join(", "))
+    }
+
+    /// Plays three times; gives the effect of which the program speaks.
+    fn cured(&mut self, fix: &Fix) -> Result<String, LabError> {
+        let evidence = self.record()?;
         let untouched = self.settings()?;
         let journal = self.path("journal");
         let mut arguments =
             vec!["fix", &evidence, "--apply", "--live", "--verify", WINDOW, "--format", "json"];
         arguments.extend(["--journal", &journal]);
-        if self.fix.weaker_security {
+        if fix.weaker_security {
             arguments.push("--allow-weaker-security");
         }
         let mut fixing = self.watch(&arguments, false)?;
         let changed = self.settings()?;
         self.note(changed != untouched, || "no setting was changed".into());
-        self.again("with the change", &self.clean.clone())?;
+        self.again(fix, "with the change", &self.clean.clone())?;
         let (status, text) = fixing.end(&self.runner.stop)?;
         let answer: Value = serde_json::from_slice(&text)
             .map_err(|error| fixing.complaint(&format!("printed no answer ({error}), {status}")))?;
@@ -117,8 +152,8 @@ impl Story<'_> {
 
         self.undo(&journal)?;
         self.compare(&untouched)?;
-        self.again("after undo", &self.scenario.counters.clone())?;
-        Ok(effect)
+        self.again(fix, "after undo", &self.scenario.counters.clone())?;
+        Ok(if self.failures.is_empty() { "cured and undone".into() } else { effect })
     }
 
     /// Compares all settings with what they were. Some follow the others in the kernel's own time.
@@ -156,8 +191,8 @@ impl Story<'_> {
     }
 
     /// Plays the same traffic once more, and compares what it moves with the claims.
-    fn again(&mut self, when: &str, claims: &Claims) -> Result<(), LabError> {
-        self.stage.carry_out(&self.fix.again)?;
+    fn again(&mut self, fix: &Fix, when: &str, claims: &Claims) -> Result<(), LabError> {
+        self.stage.carry_out(&fix.again)?;
         let before = self.stage.read_for(claims)?;
         play(std::slice::from_mut(&mut self.stage))?;
         let moved = counters::growth(&before, &self.stage.settle_by(claims, &before)?);
@@ -169,14 +204,17 @@ impl Story<'_> {
     }
 
     fn undo(&mut self, journal: &str) -> Result<(), LabError> {
-        let mut command = Command::new(&self.runner.program);
-        command.args(["undo", "--all", "--journal", journal]).stdin(Stdio::null());
-        let path = Path::new(&self.runner.program);
-        let output =
-            command.output().map_err(|source| LabError::Program { path: path.into(), source })?;
+        let output = self.run(&["undo", "--all", "--journal", journal])?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         self.note(output.status.success(), || format!("undo ended with {}: {said}", output.status));
         Ok(())
+    }
+
+    /// Runs the program to its end.
+    fn run(&self, arguments: &[&str]) -> Result<Output, LabError> {
+        let path = self.runner.program.clone();
+        let output = Command::new(&path).args(arguments).stdin(Stdio::null()).output();
+        output.map_err(|source| LabError::Program { path, source })
     }
 
     /// All that can be set in the namespaces, as far as it can be read.

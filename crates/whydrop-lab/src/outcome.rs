@@ -136,9 +136,9 @@ impl Outcome {
         }
     }
 
-    /// What came of a job in which the program was to cure what is lost.
-    pub(crate) fn fixed(job: &Job, got: String, failures: Vec<String>) -> Self {
-        let (expected, pass) = ("cured and undone".into(), failures.is_empty());
+    /// What came of a job in which the program was to cure what is lost, or to say why not.
+    pub(crate) fn fixed(job: &Job, expected: String, got: String, failures: Vec<String>) -> Self {
+        let pass = failures.is_empty();
         Self { expected, got, pass, failures, ..Self::empty(job) }
     }
 

@@ -86,8 +86,11 @@ pub(crate) struct Scenario {
     pub(crate) quiet: Vec<String>,
     /// What makes the same traffic pass.
     pub(crate) remedy: Option<Remedy>,
-    /// That the program makes it pass by itself; absent where it has no change to propose.
+    /// That the program makes it pass by itself.
     pub(crate) fix: Option<Fix>,
+    /// Why it does not. One of the two is needed where a cause is expected that the program may have a
+    /// change against.
+    pub(crate) no_fix: Option<NoFix>,
 }
 
 /// How the program cures it: diagnosed, changed, the same traffic clean, undone, lost again.
@@ -100,6 +103,43 @@ pub(crate) struct Fix {
     /// Carried out before the traffic is played again, so that it meets what it met at first.
     #[serde(default)]
     pub(crate) again: Vec<Lines>,
+    /// What these counters must grow by while the change is in force, instead of what the remedy
+    /// says.
+    #[serde(default)]
+    pub(crate) counters: BTreeMap<CounterName, Amount>,
+}
+
+/// What the program says instead of curing it here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct NoFix {
+    /// Its answers of which any is right.
+    pub(crate) answer: Vec<Answered>,
+    /// Why that is right.
+    pub(crate) why: String,
+}
+
+/// What kind of answer the program has to a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answered {
+    /// A change, which is not made here.
+    Change,
+    /// What there is too little of: no setting helps.
+    Capacity,
+    /// Words for the operator.
+    Operator,
+}
+
+impl Answered {
+    /// Its name in the program's answer.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Change => "change",
+            Self::Capacity => "capacity",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// Command lines for a namespace.

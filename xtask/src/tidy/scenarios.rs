@@ -1,6 +1,6 @@
 //! Cases and rules prove each other: scenarios and fixtures name causes that exist, and no rule goes
 //! without a scenario that makes it fire, or a fixture that says why there can be none. No cause goes
-//! without either.
+//! without either. A scenario of a cause that the program may cure says that it does, or why not.
 
 use super::{Problem, Tree, knowledge};
 use crate::proofs::{self, FIXTURES, Proof, SCENARIOS};
@@ -22,6 +22,13 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         let named = proof.causes.iter().chain(&proof.quiet).map(String::as_str);
         for cause in named.chain(folder).filter(|cause| !causes.contains(cause)) {
             bad(format!("{cause} is not in {}", knowledge::CAUSES));
+        }
+        let curable = |cause: &&String| whydrop_diagnose::cure::causes().any(|one| one == *cause);
+        if let Some(cause) = proof.causes.iter().find(curable)
+            && !proof.fixture
+            && !proof.answered
+        {
+            bad(format!("there may be a change against {cause}: `[fix]`, or `[no-fix]` and why"));
         }
     }
     problems.extend(unproven(tree, &causes, &proofs));
@@ -71,7 +78,7 @@ mod tests {
     const FIXTURE: &str = "crates/whydrop-diagnose/fixtures/causes/accept-queue-full/one.toml";
     const RULE: &str = "crates/whydrop-diagnose/src/rules/accept_queue_full.rs";
     const CHATTER: &str = "crates/whydrop-lab/scenarios/chatter.toml";
-    const EXPECT: &str = "[[expect]]\ncause = \"accept-queue-full\"\n";
+    const EXPECT: &str = "[[expect]]\ncause = \"accept-queue-full\"\n[fix]\n";
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let causes = "id\tlayer\tclass\tvariants\naccept-queue-full\tnic\tfault\t\n\
@@ -98,6 +105,16 @@ mod tests {
         }
         let fixture = format!("no-scenario = \"needs hardware\"\n{EXPECT}");
         assert_eq!(found(&[(FIXTURE, &fixture), (RULE, "")]), [""; 0]);
+    }
+
+    #[test]
+    fn what_may_be_cured_says_whether_it_is() {
+        let bare = EXPECT.replace("[fix]", "");
+        let told = found(&[(SCENARIO, &bare)]);
+        assert!(told[0].contains("a change against accept-queue-full"), "{told:?}");
+        let why = format!("{bare}[no-fix]\n");
+        assert_eq!(found(&[(SCENARIO, &why)]), [""; 0]);
+        assert_eq!(found(&[(FIXTURE, &bare)]), [""; 0]);
     }
 
     #[test]

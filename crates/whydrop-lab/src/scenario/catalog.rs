@@ -26,7 +26,7 @@ pub struct ScenarioInfo {
     pub healthy: bool,
     /// True if what it does has a remedy to try.
     pub remedy: bool,
-    /// True if the program can cure it by itself.
+    /// True if it says how the program cures it by itself, or why it does not.
     pub fix: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn planned() -> Result<Vec<ScenarioInfo>, LabError> {
 
 fn infos(files: Files) -> Result<Vec<ScenarioInfo>, LabError> {
     let info = |(name, text): &(&str, &str)| {
-        let Scenario { name, about, expect, healthy, remedy, fix, .. } =
+        let Scenario { name, about, expect, healthy, remedy, fix, no_fix, .. } =
             Scenario::parse(name, text)?;
         let cause = expect.into_iter().next().map(|expectation| expectation.cause);
         Ok(ScenarioInfo {
@@ -54,7 +54,7 @@ fn infos(files: Files) -> Result<Vec<ScenarioInfo>, LabError> {
             cause,
             healthy,
             remedy: remedy.is_some(),
-            fix: fix.is_some(),
+            fix: fix.is_some() || no_fix.is_some(),
         })
     };
     files.iter().map(info).collect()

@@ -58,6 +58,7 @@ impl Scenario {
             return Err("`setup` comes before every act".into());
         }
         let remedied = remedy().flat_map(|remedy| remedy.counters.keys());
+        let remedied = remedied.chain(self.fix.iter().flat_map(|fix| fix.counters.keys()));
         for CounterName { role, .. } in self.watched().iter().chain(remedied) {
             self.check_role(role)?;
         }
@@ -138,6 +139,12 @@ impl Scenario {
     fn check_expectations(&self) -> Result<(), String> {
         if self.healthy != self.expect.is_empty() {
             return Err("either `healthy` or something to `expect`".into());
+        }
+        if self.fix.is_some() && self.no_fix.is_some() {
+            return Err("`fix` and `no-fix` exclude each other".into());
+        }
+        if self.no_fix.iter().any(|it| it.answer.is_empty() || it.why.trim().is_empty()) {
+            return Err("`no-fix` has an `answer` and says `why`".into());
         }
         if self.healthy && self.remedy.is_some() {
             return Err("what is healthy needs no remedy".into());

@@ -87,7 +87,7 @@ pub(crate) struct Change {
 impl Scenario {
     /// The same scenario with its remedy applied: it expects nothing but a clean verdict.
     pub(crate) fn remedied(mut self) -> Result<Self, LabError> {
-        self.fix = None;
+        (self.fix, self.no_fix) = (None, None);
         let Some(remedy) = self.remedy.take() else { return Err(LabError::NoRemedy(self.name)) };
         for (role, settings) in remedy.sysctl {
             self.sysctl.entry(role).or_default().extend(settings);
