@@ -12,7 +12,7 @@ use whydrop_model::{
 };
 
 use crate::case::Case;
-use crate::{Thresholds, UNEXPLAINED, causes, queues, rules};
+use crate::{Thresholds, UNEXPLAINED, causes, queues, rules, unnamed};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -64,7 +64,8 @@ impl Surroundings {
         let evidence = known.unwrap_or(&mut self.elsewhere);
         evidence.tracer.totals = vec![DropTotal { packets: 1, ..total.clone() }];
         evidence.tracer.exemplars = exemplar.cloned().into_iter().collect();
-        let mut case = Case::new(evidence, self.thresholds);
+        let evidence = unnamed::named(evidence);
+        let mut case = Case::new(&evidence, self.thresholds);
         for rule in rules::RULES {
             rule.check(&mut case);
         }
@@ -117,6 +118,7 @@ pub fn as_total(drop: &Exemplar, l4: Option<u8>, marks: whydrop_model::Marks) ->
         marks,
         packets: 1,
         bytes: drop.len.into(),
+        inferred: false,
     }
 }
 

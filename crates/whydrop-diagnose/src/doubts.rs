@@ -30,6 +30,14 @@ pub(crate) fn about(evidence: &Evidence, entries: &[LedgerEntry]) -> Vec<NotChec
                 .into(),
         );
     }
+    if tracer.reasons.is_empty() && !tracer.totals.is_empty() {
+        doubt(
+            "the reasons of drops".into(),
+            "this kernel gives none, as Linux does since 5.17: causes are told by call site and by what \
+             was counted beside, or stay open"
+                .into(),
+        );
+    }
     if evidence.window.interrupted {
         doubt(
             "the whole window".into(),
@@ -63,6 +71,18 @@ fn disagrees(entry: &LedgerEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::{Thresholds, diagnose, sample};
+
+    #[test]
+    fn a_kernel_without_reasons_is_told() {
+        let mut evidence = sample::evidence();
+        evidence.tracer.reasons.clear();
+        let doubts = |evidence: &whydrop_model::Evidence| {
+            diagnose(evidence, &Thresholds::default()).not_checked
+        };
+        assert_eq!(doubts(&evidence), [], "nothing was dropped");
+        evidence.tracer.totals = vec![sample::total("NOT_SPECIFIED", "nf_hook_slow", 1)];
+        assert_eq!(doubts(&evidence)[0].what, "the reasons of drops");
+    }
 
     #[test]
     fn a_trace_far_above_its_counter_is_told() {

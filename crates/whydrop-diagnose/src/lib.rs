@@ -41,6 +41,7 @@ pub mod signature;
 mod tc;
 mod thresholds;
 mod traced;
+mod unnamed;
 mod xdp;
 
 use whydrop_model::{
@@ -58,6 +59,7 @@ pub const UNEXPLAINED: &str = "unexplained";
 /// Explains every loss in the evidence, each under one cause.
 #[must_use]
 pub fn diagnose(evidence: &Evidence, thresholds: &Thresholds) -> Report {
+    let evidence = &*unnamed::named(evidence);
     let mut case = Case::new(evidence, *thresholds);
     for rule in rules::RULES {
         rule.check(&mut case);

@@ -33,7 +33,7 @@ fn traced(case: &mut Case<'_>) {
                 if site.symbol.is_empty() { site.to_string() } else { site.symbol.clone() }
             },
         );
-        let group = groups.entry((total.netns, format!("{}@{place}", total.reason))).or_default();
+        let group = groups.entry((total.netns, format!("{}@{place}", total.given()))).or_default();
         group.0 += claim.packets;
         group.1.push(total);
     }
@@ -43,7 +43,7 @@ fn traced(case: &mut Case<'_>) {
         let site = Site { device, object: Some(signature.clone()), ..case.site_of(netns) };
         let mut evidence = vec![EvidenceItem::new(EvidenceKind::Tracer, &*signature, packets)];
         evidence.extend(raw::of_drops(case, &totals));
-        let look = look_again(case, netns, &totals[0].reason);
+        let look = look_again(case, netns, totals[0].given());
         record(case, site, Loss::traced(packets), &signature, evidence, look);
     }
 }

@@ -15,6 +15,8 @@ pub(crate) const INODE: u64 = 4_026_532_000;
 pub(crate) fn evidence() -> Evidence {
     let mut tracer = TracerEvidence::absent(Vec::new());
     tracer.attach = Attach::TpBtf;
+    let reasons = include_str!("../knowledge/kernels/6.18.txt").lines();
+    tracer.reasons = reasons.filter(|line| !line.starts_with('#')).map(Into::into).collect();
     Evidence {
         schema: EVIDENCE_SCHEMA.into(),
         host: Host {
@@ -71,6 +73,7 @@ pub(crate) fn total(reason: &str, symbol: &str, packets: u64) -> DropTotal {
         marks: Marks::default(),
         packets,
         bytes: packets * 60,
+        inferred: false,
     }
 }
 

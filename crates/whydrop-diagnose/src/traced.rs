@@ -266,7 +266,7 @@ impl<'e> Group<'e> {
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         for claim in &self.claims {
             let symbol = claim.total.site.as_ref().map_or("?", |site| site.symbol.as_str());
-            *seen.entry(format!("{}@{symbol}", claim.total.reason)).or_default() += claim.packets;
+            *seen.entry(format!("{}@{symbol}", claim.total.given())).or_default() += claim.packets;
         }
         seen.into_iter()
             .map(|(name, packets)| EvidenceItem::new(EvidenceKind::Tracer, name, packets))

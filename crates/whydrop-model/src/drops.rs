@@ -171,6 +171,18 @@ pub struct DropTotal {
     pub packets: u64,
     /// Sum of `skb->len`, as the dropping layer saw it.
     pub bytes: u64,
+    /// The kernel gave no reason: `reason` follows from the call site and from what was counted beside.
+    /// Never recorded, because only a diagnosis infers.
+    #[serde(skip)]
+    pub inferred: bool,
+}
+
+impl DropTotal {
+    /// The reason that the kernel itself gave.
+    #[must_use]
+    pub fn given(&self) -> &str {
+        if self.inferred { "NOT_SPECIFIED" } else { &self.reason }
+    }
 }
 
 /// One dropped packet in detail.

@@ -111,6 +111,7 @@ impl Resolver {
             marks: key.marks,
             packets: count.packets,
             bytes: count.bytes,
+            inferred: false,
         });
         let spilled = counts.spilled.iter().map(|(&reason, count)| DropTotal {
             reason: reason.map_or_else(|| OTHER.to_owned(), |reason| self.reason(reason)),
@@ -123,6 +124,7 @@ impl Resolver {
             marks: whydrop_model::Marks::default(),
             packets: count.packets,
             bytes: count.bytes,
+            inferred: false,
         });
         let mut totals: Vec<_> = placed.chain(spilled).collect();
         totals.sort_by_key(|total| std::cmp::Reverse(total.packets));

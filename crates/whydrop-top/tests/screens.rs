@@ -74,6 +74,7 @@ fn lap(slow: u64, closed: u64) -> Lap {
         marks: Marks::default(),
         packets,
         bytes: packets * 100,
+        inferred: false,
     };
     let totals = vec![
         total("SOCKET_RCVBUFF", "udp_queue_rcv_one_skb", slow),
