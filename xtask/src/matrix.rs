@@ -233,6 +233,13 @@ impl Row {
         }
     }
 
+    /// The release as the page tells it: what follows the numbers of a host's own build says nothing to
+    /// others.
+    fn told_release(&self) -> &str {
+        let release = self.release();
+        if self.name == HOST { release.split('-').next().unwrap_or(release) } else { release }
+    }
+
     /// The line of kernels: two numbers.
     fn line(&self) -> String {
         let numbers = kernels::numbers(self.release());

@@ -20,8 +20,8 @@ does with 6.1 and 6.12.
 - *tp_btf*, *raw_tp*, *tp*: asked to attach in this way alone, it does, and the scenarios below that are
   played with each way are right.
 - *reasons*: the reasons for a drop that the kernel's BTF names. Each has a meaning in whydrop, and those that
-  the tracepoint's own description has too were compared with it and are named the same. Kernels before 5.17 give none: drops are
-  then told apart by call site.
+  the tracepoint's own description has too were compared with it and are named the same. Kernels before 5.17
+  give none: whydrop then tells causes by call site and by what was counted beside.
 - *collectors*: how many read all that they wanted, in a namespace with devices, a queueing discipline with a
   filter, and a firewall.
 - *scenarios*: those of the lab that came out right, to the packet.
@@ -90,7 +90,7 @@ fn cells(row: &Row, collectors: &[String]) -> Vec<String> {
         Outcome::NotRun(why) => return unknown(format!("not run: {why}")),
         Outcome::Failed(why) => return unknown(format!("**failed**: {why}")),
     };
-    let mut cells = vec![format!("`{}`", answers.release), answers.arguments.join(", ")];
+    let mut cells = vec![format!("`{}`", row.told_release()), answers.arguments.join(", ")];
     cells.extend(answers.ways.iter().map(|way| {
         if way.attached == way.asked { "ok".to_owned() } else { format!("**{}**", way.attached) }
     }));
