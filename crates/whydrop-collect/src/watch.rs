@@ -23,7 +23,8 @@ pub struct Options {
     /// Time between two looks at the listen queues and the receive queues of unconnected UDP sockets,
     /// 10 ms at least. Where that would take more than 5 % of one CPU,
     /// namespaces take turns, the busy ones more often, and [`Observation::not_checked`] tells the
-    /// real interval.
+    /// real interval. While all queues are empty and no packet comes into the host, there are looks
+    /// every two seconds only: they would show the same.
     pub look_every: Duration,
     /// Where the kernel's files are.
     pub roots: Roots,

@@ -66,6 +66,8 @@ pub(crate) struct Watched {
     trouble: Option<SynTrouble>,
     half_open_wanted: bool,
     half_open_at: Option<Instant>,
+    /// Turn at which UDP sockets were last asked for.
+    queues_at: Option<u32>,
 }
 
 /// Enters a namespace and opens it from within. A file opened by its path would keep the mount that
@@ -84,6 +86,8 @@ fn unread() -> Why {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pace {
     pub(crate) looks: u32,
+    /// Looks that would have shown nothing new.
+    spared: u32,
     pub(crate) first: Option<Instant>,
     pub(crate) last: Option<Instant>,
     /// Something was going on in the latest look.
@@ -94,8 +98,19 @@ impl Pace {
     /// Mean time between two looks; `None` if the first and the last are less than `apart`.
     pub(crate) fn interval(&self, apart: Duration) -> Option<Duration> {
         let length = self.last?.duration_since(self.first?);
-        let gaps = self.looks.checked_sub(1).filter(|gaps| *gaps > 0 && length >= apart)?;
+        let gaps = self.turns().checked_sub(1).filter(|gaps| *gaps > 0 && length >= apart)?;
         Some(length / gaps)
+    }
+
+    /// Looks, those included that were spared.
+    fn turns(&self) -> u32 {
+        self.looks + self.spared
+    }
+
+    /// What a look now would show is known.
+    pub(crate) fn spare(&mut self, now: Instant) {
+        self.spared += 1;
+        self.last = Some(now);
     }
 }
 
@@ -118,6 +133,7 @@ impl Watched {
             trouble: None,
             half_open_wanted: false,
             half_open_at: None,
+            queues_at: None,
         };
         if born {
             for (protocol, _) in sockets::KINDS {
@@ -235,6 +251,11 @@ impl Watched {
             self.half_open_at = Some(now);
             self.count_half_open(hands);
         }
+    }
+
+    /// Worth looking at again soon.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.pace.busy || self.half_open_wanted
     }
 
     /// The last look and the last list of the sockets, after the closing reading.

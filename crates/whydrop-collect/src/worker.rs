@@ -26,6 +26,9 @@ use crate::watched::{Hands, Watched};
 use crate::{NamespaceRef, Observation, Options, merge, peers, process};
 
 mod search;
+mod stillness;
+
+use stillness::Stillness;
 
 /// Looks, and finding the namespaces again, may take one part in so many of a CPU.
 const LOOK_SHARE: u32 = 20;
@@ -34,6 +37,8 @@ const SEARCH_SHARE: u32 = 20;
 /// Namespaces without a name are searched for this often, or more rarely on a host with so many
 /// processes that it would take more than its share.
 const CENSUS_PAUSE: Duration = Duration::from_secs(1);
+/// Where no process was made since, one that is there may have moved all the same.
+const LONGEST_CENSUS_PAUSE: Duration = Duration::from_secs(5);
 /// Shortest time between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// With more namespaces than this, reading the counters at each look too costs more than it tells.
@@ -42,6 +47,13 @@ const FEW: usize = 50;
 const FEW_LOOKS: u32 = 10;
 /// Open files of the rest of the program that must still fit.
 const SPARE_FILES: u64 = 128;
+
+/// When the processes were last gone through, and the latest pid given out before.
+#[derive(Debug)]
+struct LastCensus {
+    at: Instant,
+    latest_pid: Option<u32>,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -54,6 +66,8 @@ pub(crate) struct Worker {
     watched: BTreeMap<u64, Watched>,
     finished: Vec<Namespace>,
     census_due: Instant,
+    census: LastCensus,
+    still: Stillness,
     owners_due: Instant,
     /// Owners of sockets.
     found: Found,
@@ -105,6 +119,8 @@ impl Worker {
             watched: BTreeMap::new(),
             finished: Vec::new(),
             census_due: now + CENSUS_PAUSE,
+            census: LastCensus { at: now, latest_pid: None },
+            still: Stillness::default(),
             owners_due: now,
             found: found_owners,
             memory: protocol_memory::Course::default(),
@@ -136,8 +152,8 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let began = cpu_time();
-            let everything = self.options.netns.is_empty();
-            self.refresh(everything && Instant::now() >= self.census_due);
+            let thorough = self.census_is_due();
+            self.refresh(thorough);
             self.look(began);
             if Instant::now() >= self.owners_due {
                 self.find_owners(false);
@@ -301,9 +317,31 @@ impl Worker {
 
     fn take_census(&mut self) -> Census {
         let started = Instant::now();
+        self.census = LastCensus { at: started, latest_pid: self.latest_pid() };
         let census = Census::take(&self.options.roots, self.hands.entrance.own());
         self.census_due = Instant::now() + CENSUS_PAUSE.max(started.elapsed() * SEARCH_SHARE);
         census
+    }
+
+    /// True if there may be namespaces without a name that were not there at the last census.
+    fn census_is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if !self.options.netns.is_empty() || now < self.census_due {
+            return false;
+        }
+        let latest_pid = self.latest_pid();
+        let same = latest_pid.is_some() && latest_pid == self.census.latest_pid;
+        if same && now - self.census.at < LONGEST_CENSUS_PAUSE {
+            self.census_due = now + CENSUS_PAUSE;
+            return false;
+        }
+        true
+    }
+
+    /// The latest pid given out (`loadavg_proc_show` in `fs/proc/loadavg.c`); `None` if unreadable.
+    fn latest_pid(&mut self) -> Option<u32> {
+        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        place.proc("loadavg").ok()??.split_ascii_whitespace().last()?.parse().ok()
     }
 
     fn is_reachable(&self, watched: &Watched, files: &BTreeSet<u64>) -> bool {
@@ -327,17 +365,23 @@ impl Worker {
 
     /// Looks at the backlog of the CPUs and at the queues of as many namespaces as the allowance
     /// permits: first those that waited longest, a busy one counting eight times its wait. What was
-    /// spent since `began` is paid first.
+    /// spent since `began` is paid first. While the host is still there is nothing to see.
     fn look(&mut self, began: i64) {
-        self.look_at_memory();
         let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
         // If it cannot be read, the readings at both ends tell why.
-        if let Ok(rows) = softnet_stat::rows(&place) {
+        let rows = softnet_stat::rows(&place).unwrap_or_default();
+        if !rows.is_empty() {
             self.backlog.note(&rows);
         }
+        let now = Instant::now();
+        let any_new = self.watched.values().any(|watched| watched.pace.looks == 0);
+        if self.still.holds(&rows, now) && !any_new {
+            self.watched.values_mut().for_each(|watched| watched.pace.spare(now));
+            return;
+        }
+        self.look_at_memory();
         let share = (self.options.look_every / LOOK_SHARE).as_nanos() as i64;
         self.allowance = share.min(self.allowance + share);
-        let now = Instant::now();
         let mut order: Vec<(Duration, u64)> = self
             .watched
             .values()
@@ -349,13 +393,13 @@ impl Worker {
             .collect();
         order.sort_unstable_by(|a, b| b.cmp(a));
         let with_counters = self.watched.len() <= FEW;
-        let mut spent = began;
+        let (mut spent, mut all) = (began, true);
         for (_, inode) in order {
             let so_far = cpu_time();
             self.allowance -= so_far - spent;
             spent = so_far;
             if self.allowance <= 0 {
-                self.waited = true;
+                (self.waited, all) = (true, false);
                 break;
             }
             if let Some(watched) = self.watched.get_mut(&inode) {
@@ -364,6 +408,11 @@ impl Worker {
             }
         }
         self.allowance -= cpu_time() - spent;
+        if all && !self.watched.values().any(Watched::is_busy) {
+            self.still.begin(&rows, now);
+        } else {
+            self.still.end();
+        }
     }
 
     /// Tells if the looks were rarer than asked for.

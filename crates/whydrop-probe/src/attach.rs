@@ -15,6 +15,7 @@ use whydrop_model::Attach;
 use crate::Error;
 use crate::error::{permission_denied, refusal};
 use crate::events::{self, LoadedEvents};
+use crate::loader::empty_loader;
 use crate::patch;
 use crate::wire::{BUCKET_BYTES, MORE_BYTES, PACKET_BYTES, REMAINDERS, TOTAL_BYTES};
 
@@ -130,14 +131,6 @@ pub(crate) fn load_both(options: &Options) -> Result<Both, Error> {
     Ok(Both { drops, events })
 }
 
-/// A loader begins by parsing the kernel's type information for itself. This one has let go of
-/// that, so that it is not in memory twice.
-fn empty_loader<'a>() -> EbpfLoader<'a> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    loader
-}
-
 /// What the tracer's object is told before it is loaded.
 struct Globals {
     arguments: Option<u8>,
@@ -231,10 +224,9 @@ const KERNEL_TYPES: [&str; 15] = [
 /// The kernel's type information in the loader's own form, without what it has no use for: it
 /// would take a quarter of the whole start-up to go through that.
 pub(crate) fn for_loader(own: crate::Btf, path: &Path) -> Result<Btf, Error> {
-    let bytes = own.only(&KERNEL_TYPES);
-    drop(own);
-    Btf::parse(&bytes, Endianness::default())
-        .map_err(|error| Error::BadBtf { path: path.to_owned(), why: error.to_string() })
+    let bad = |why: String| Error::BadBtf { path: path.to_owned(), why };
+    let bytes = own.only(&KERNEL_TYPES).map_err(|why| bad(why.to_string()))?;
+    Btf::parse(&bytes, Endianness::default()).map_err(|error| bad(error.to_string()))
 }
 
 /// How many buckets a CPU gets so that all maps stay within [`KERNEL_BYTES`].

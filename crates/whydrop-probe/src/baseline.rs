@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use aya::programs::{BtfTracePoint, ProgramFd};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, include_bytes_aligned};
 
 use crate::attach::{TRACEPOINT, for_loader};
 use crate::error::refusal;
+use crate::loader::empty_loader;
 use crate::tracer::program_fd;
 use crate::{Error, RunStats};
 
@@ -23,7 +24,7 @@ pub struct Baseline {
 impl Baseline {
     /// Attaches it as `tp_btf`.
     pub fn attach(btf: &Path) -> Result<Self, Error> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| Error::loading(&error))?;
+        let mut ebpf = empty_loader().load(OBJECT).map_err(|error| Error::loading(&error))?;
         let btf = for_loader(crate::Btf::read(btf)?, btf)?;
         let refused = |why: String| Error::Refused { attempts: vec![why] };
         let program: &mut BtfTracePoint = ebpf

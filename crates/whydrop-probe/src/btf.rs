@@ -205,38 +205,45 @@ impl Btf {
     /// The same information, with the same numbers, but with nothing in place of most of its bulk:
     /// of the structs and unions that have a name only the wanted ones are left, and no functions
     /// and variables. For a loader that looks at everything there is for each type it looks for.
-    pub(crate) fn only(&self, wanted: &[&str]) -> Vec<u8> {
-        /// A forward declaration of nothing.
+    /// Takes no memory but that of the whole.
+    pub(crate) fn only(mut self, wanted: &[&str]) -> Result<Vec<u8>, Malformed> {
+        /// A forward declaration of nothing; no entry is shorter.
         const FILLER: [u32; 3] = [0, 7 << 24, 0];
-        let mut types = Vec::with_capacity(self.types.len() / 2);
-        for entry in self.entries() {
-            let start = entry.body - TYPE_BYTES;
-            let number = u32_at(&self.bytes, start + 4).unwrap_or_default() >> 24 & 0x1f;
-            let keep = match number {
-                4 | 5 => {
-                    entry.name == 0
-                        || self.string(entry.name).is_some_and(|name| wanted.contains(&name))
-                }
-                13..=15 | 17 => false,
-                _ => true,
-            };
-            if keep {
-                types.extend_from_slice(&self.bytes[start..entry.end]);
+        let Range { start, end } = self.types;
+        // What is kept moves to the front, never over what is still to be read.
+        if start < HEADER_BYTES || self.strings.start < end {
+            return Err(Malformed::Unknown("its sections in another order".to_owned()));
+        }
+        let (mut at, mut to) = (start, HEADER_BYTES);
+        while at < end {
+            let entry = self.entry(at)?;
+            if self.is_wanted(&entry, at, wanted) {
+                self.bytes.copy_within(at..entry.end, to);
+                to += entry.end - at;
             } else {
-                types.extend(FILLER.iter().flat_map(|word| word.to_ne_bytes()));
+                to = put(&mut self.bytes, to, &FILLER);
             }
+            at = entry.end;
         }
-        let strings = &self.bytes[self.strings.clone()];
-        let (type_bytes, string_bytes) = (types.len() as u32, strings.len() as u32);
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + types.len() + strings.len());
-        bytes.extend(MAGIC.to_ne_bytes());
-        bytes.extend([1, 0]);
-        for word in [HEADER_BYTES as u32, 0, type_bytes, type_bytes, string_bytes] {
-            bytes.extend(word.to_ne_bytes());
+        let (types, strings) = (to - HEADER_BYTES, self.strings.len());
+        self.bytes.copy_within(self.strings.clone(), to);
+        self.bytes.truncate(to + strings);
+        self.bytes.shrink_to_fit();
+        let sections = [0, types, types, strings].map(|word| word as u32);
+        put(&mut self.bytes, 4, &[HEADER_BYTES as u32]);
+        put(&mut self.bytes, 8, &sections);
+        Ok(self.bytes)
+    }
+
+    fn is_wanted(&self, entry: &Entry, at: usize, wanted: &[&str]) -> bool {
+        match u32_at(&self.bytes, at + 4).unwrap_or_default() >> 24 & 0x1f {
+            4 | 5 => {
+                entry.name == 0
+                    || self.string(entry.name).is_some_and(|name| wanted.contains(&name))
+            }
+            13..=15 | 17 => false,
+            _ => true,
         }
-        bytes.extend(types);
-        bytes.extend(strings);
-        bytes
     }
 
     /// How many arguments a tracepoint hands to raw programs; `None` if there is no such
@@ -355,6 +362,15 @@ impl<'btf> Enum<'btf> {
             Some((name, value))
         })
     }
+}
+
+/// Writes words, which must fit; returns where they end.
+fn put(bytes: &mut [u8], mut at: usize, words: &[u32]) -> usize {
+    for word in words {
+        bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        at += 4;
+    }
+    at
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

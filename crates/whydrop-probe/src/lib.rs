@@ -16,6 +16,7 @@ mod counts;
 mod error;
 mod events;
 mod kernel;
+mod loader;
 mod packet;
 mod patch;
 mod programs;

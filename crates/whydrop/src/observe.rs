@@ -16,8 +16,9 @@ use crate::progress::Progress;
 use crate::signals::Ended;
 use crate::trace::Trace;
 
-/// How long a wait for events may last: the time in which a signal or the end is noticed.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+/// How long a wait for events may last. A signal ends it, unless it comes just before it begins; a ring
+/// that fills up does so, too. To wake up more often would be most of what an idle window costs.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// Observes this host until `duration` is over or a signal comes. What cannot be examined is in the
 /// evidence; only a wrong request is an error.

@@ -22,7 +22,7 @@ pub(super) const KINDS: [(SocketProtocol, Collector); 6] = [
     (SocketProtocol::Netlink, netlink_sockets::COLLECTOR),
 ];
 
-/// A namespace that had no unconnected UDP socket is asked for some at every so many looks only: the
+/// A namespace that had no unconnected UDP socket is asked for some at every so many turns only: the
 /// kernel walks the sockets of all namespaces to find none.
 const SELDOM: u32 = 10;
 
@@ -69,9 +69,11 @@ impl Watched {
         let label = self.label();
         let Ok(diag) = self.diag.as_mut() else { return };
         let queues = &mut self.sockets.queues;
-        if queues.alive() == 0 && !self.pace.looks.is_multiple_of(SELDOM) {
+        let turn = self.pace.turns();
+        if queues.alive() == 0 && self.queues_at.is_some_and(|asked| turn - asked < SELDOM) {
             return;
         }
+        self.queues_at = Some(turn);
         let mut look = queues.look(at_ms);
         let looked = udp_sockets::look(diag, &mut hands.buffer, &mut |payload| {
             if let Some(now) = inet_diag::parse_queue(payload) {

@@ -1,7 +1,7 @@
 //! The drops of this host, as they happen.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use whydrop_diagnose::attribute::{Surroundings, as_total};
@@ -21,6 +21,9 @@ use super::tell;
 use crate::cli::{Lines, Watch};
 use crate::observe::{TICK, announce};
 use crate::signals::Ended;
+
+/// How soon a drop is read while they keep coming; the first after a while may take a [`TICK`].
+const PROMPT: Duration = Duration::from_millis(50);
 
 /// Drops that wait for what is known of the host, at most. More are shown with what was known last.
 const WAITING: usize = 20_000;
@@ -68,17 +71,19 @@ pub(super) fn run(
     let mut look = look.transpose()?;
     let mut reader = tracer.reader();
     let mut waiting = Vec::new();
+    let mut patience = PROMPT;
     while !ended.yet() && options.duration.is_none_or(|limit| opened.elapsed() < limit) {
         let left = options.duration.map_or(TICK, |limit| limit.saturating_sub(opened.elapsed()));
         if let Some(reader) = &mut reader {
-            reader.poll(left.min(TICK), &mut |drop| waiting.push(drop))?;
+            reader.poll(left.min(patience), &mut |drop| waiting.push(drop))?;
         }
+        patience = if waiting.is_empty() { TICK.min(patience * 2) } else { PROMPT };
         desk.pass(&mut waiting, look.as_mut(), &mut screen)?;
         screen.flush()?;
     }
     tracer.close_window()?;
     if let Some(reader) = &mut reader {
-        reader.poll(std::time::Duration::ZERO, &mut |drop| waiting.push(drop))?;
+        reader.poll(Duration::ZERO, &mut |drop| waiting.push(drop))?;
     }
     if let Some(answer) = look.and_then(Look::last) {
         desk.learn(answer);
