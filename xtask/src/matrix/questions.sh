@@ -44,7 +44,7 @@ for way in tp_btf raw_tp tp; do
     rm -f "$scratch/ready" "$scratch/calls"
     # Beside it, so that the process we know is whydrop.
     strace -D -f --seccomp-bpf -T -s 64 -e trace=bpf -o "$scratch/calls" \
-        whydrop --attach $way --duration 120 --format json --ready-file "$scratch/ready" \
+        whydrop --attach $way --netns "$place" --duration 120 --format json --ready-file "$scratch/ready" \
         >"$scratch/report" 2>"$scratch/said" &
     tracer=$!
     while [ ! -e "$scratch/ready" ] && kill -0 $tracer 2>/dev/null; do sleep 0.1; done
