@@ -19,11 +19,11 @@ pub(crate) fn burst(socket: &Socket) -> u64 {
 }
 
 /// The longest time, in milliseconds, from a moment at which the buffer was three quarters full until
-/// it was less than half full, and whether that was so at the end: a reader that is a little ahead for
-/// a moment has not caught up. `end_ms` is when the window closed.
+/// it was less than half full, and whether it was ever seen to become that, or never so full: a reader
+/// that is a little ahead for a moment has not caught up. `end_ms` is when the window closed.
 pub(crate) fn pinned(socket: &Socket, rcvbuf: u32, end_ms: u64) -> (u64, bool) {
     let (full, half) = (rcvbuf / 4 * 3, rcvbuf / 2);
-    let (mut longest, mut since) = (0, None);
+    let (mut longest, mut since, mut caught_up) = (0, None, false);
     for step in &socket.steps {
         if step.queued >= full {
             since.get_or_insert(step.at_ms);
@@ -31,10 +31,11 @@ pub(crate) fn pinned(socket: &Socket, rcvbuf: u32, end_ms: u64) -> (u64, bool) {
             && let Some(begun) = since.take()
         {
             longest = longest.max(step.at_ms.saturating_sub(begun));
+            caught_up = true;
         }
     }
     let last = since.map_or(0, |begun| end_ms.saturating_sub(begun));
-    (longest.max(last), since.is_none())
+    (longest.max(last), caught_up || since.is_none())
 }
 
 /// What a packet of this length is charged to a buffer: `struct sk_buff`, and the data with its

@@ -145,10 +145,10 @@ fn variant(case: &Case<'_>, socket: &Socket, rcvbuf: u32) -> &'static str {
         return "stopped";
     }
     let end = case.evidence().window.length().as_millis() as u64;
-    let (pinned, drained) = pinned(socket, rcvbuf, end);
+    let (pinned, caught_up) = pinned(socket, rcvbuf, end);
     let long = u128::from(pinned) >= case.thresholds().pinned().as_millis();
     // Only a reader that was seen to catch up was hit by a burst.
-    if rcvbuf > 0 && (long || !drained) { "slow-reader" } else { "burst" }
+    if rcvbuf > 0 && (long || !caught_up) { "slow-reader" } else { "burst" }
 }
 
 fn proof(overflow: &Overflow<'_>, local: &str, rcvbuf: u32) -> Vec<EvidenceItem> {
@@ -300,6 +300,10 @@ mod tests {
         };
         let slow = overflow(&[(0, 0, 0), (100, 7900, 10), (2000, 7000, 40)], 'S');
         assert_eq!(variant(&slow).as_deref(), Some("slow-reader"));
+        // The window ends in the second burst; the reader had caught up with the first.
+        let mut cut = overflow(&[(0, 0, 0), (100, 7900, 10), (300, 0, 10), (2000, 7900, 40)], 'S');
+        cut.window.seconds = 2.5;
+        assert_eq!(variant(&cut).as_deref(), Some("burst"));
         let stopped = overflow(&[(0, 7900, 0), (100, 7900, 40)], 'T');
         assert_eq!(variant(&stopped).as_deref(), Some("stopped"));
     }
