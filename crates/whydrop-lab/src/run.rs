@@ -184,7 +184,8 @@ pub(crate) fn play(stages: &mut [Stage<'_>]) -> Result<(), LabError> {
     Ok(())
 }
 
-fn prepare() -> Result<(), LabError> {
+/// What comes before any play.
+pub(crate) fn prepare() -> Result<(), LabError> {
     require_root()?;
     // What cannot be removed is in nobody's way: names are never used twice.
     let _ = sweep();

@@ -168,6 +168,11 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Ends the clients of what was played, which may have kept connections open.
+    pub(crate) fn dismiss(&mut self) {
+        self.clients.truncate(self.scenario.tun_program.len());
+    }
+
     /// How each piece of traffic went, in the order of the scenario.
     pub(crate) fn tallies(&self) -> Vec<Tally> {
         self.tallies.clone()

@@ -22,11 +22,26 @@ pub(crate) struct Stop(Arc<AtomicBool>);
 impl Stop {
     /// A stop flag that SIGINT, SIGTERM and SIGHUP set from now on.
     pub(crate) fn on_signals() -> io::Result<Self> {
+        Self::on(&[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    /// One that only SIGTERM and SIGHUP set: SIGINT is caught and left to somebody else.
+    pub(crate) fn on_signals_but_interrupts() -> io::Result<Self> {
+        signal_hook::flag::register(SIGINT, Arc::default())?;
+        Self::on(&[SIGTERM, SIGHUP])
+    }
+
+    fn on(signals: &[i32]) -> io::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        for signal in signals {
+            signal_hook::flag::register(*signal, Arc::clone(&flag))?;
         }
         Ok(Self(flag))
+    }
+
+    /// Sets it.
+    pub(crate) fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     /// One that is never set.

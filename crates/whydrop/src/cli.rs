@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -461,6 +462,15 @@ pub(crate) enum LabCommand {
     },
     /// Reproduce, diagnose and compare; needs root and iproute2
     Run(LabRun),
+    /// Play a scenario again and again while you look at it from a shell
+    Shell {
+        /// Name of the scenario
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Run this instead of a shell; the names of the namespaces are in `$LAB_A`, `$LAB_B`...
+        #[arg(value_name = "COMMAND", last = true)]
+        command: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -500,7 +510,7 @@ pub(crate) struct LabRun {
 pub(crate) struct LabActor {
     /// What to play
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
-    pub(crate) arguments: Vec<std::ffi::OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Formats of everything that is not a report.

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -19,6 +21,7 @@ pub(crate) fn run(command: &LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::List { format } => list(*format),
         LabCommand::Run(options) => play(options),
+        LabCommand::Shell { name, command } => shell(name, command),
     }
 }
 
@@ -92,6 +95,33 @@ fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
     out.flush()?;
     let wrong = outcomes.iter().any(Outcome::is_wrong);
     Ok(if wrong { failure::fault() } else { failure::CLEAN })
+}
+
+/// Gives the exit status of the command, as a shell does.
+fn shell(name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe().context("cannot find the own program")?;
+    let mut command = match words {
+        [] => Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest);
+            command
+        }
+    };
+    // So that `whydrop` is this very program there, wherever it is installed.
+    let own = program.parent().map(Path::to_path_buf);
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&usual)))?;
+    command.env("PATH", path);
+    let status = whydrop_lab::shell(&program, name, command, |about, namespaces| {
+        output::message(&format!("{STRONG}{name}{STRONG:#}: {about}"));
+        for one in namespaces {
+            output::message(&format!("  ${}  {FAINT}{}{FAINT:#}", one.variable, one.name));
+        }
+        output::message("Its traffic comes again and again; all of it vanishes when you leave.");
+    })?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(failure::fault(), ExitCode::from))
 }
 
 /// The scenarios of these names.
