@@ -16,6 +16,7 @@ mod arrows;
 mod knowledge;
 mod leftovers;
 mod lists;
+mod packaging;
 mod purity;
 mod rust_text;
 mod scenarios;
@@ -62,6 +63,7 @@ const CHECKS: &[Check] = &[
     ("generated documents", documents),
     ("unsafe only in the probe", unsafety::check),
     ("file sizes", size::check),
+    ("what crates.io shows", packaging::check),
     ("leftovers", leftovers::check),
 ];
 

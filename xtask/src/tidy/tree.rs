@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn reads_what_is_ours_and_nothing_else() {
-        let scratch = Scratch::new("tree");
+        let scratch = Scratch::new("tree").unwrap();
         for path in [".git/config", "target/debug/x", "src/deep/er/a.rs", "b.md"] {
             let path = scratch.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
