@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_difference_names_the_object() {
-        let here = Scratch::new("bpf-here");
-        let there = Scratch::new("bpf-there");
+        let here = Scratch::new("bpf-here").unwrap();
+        let there = Scratch::new("bpf-there").unwrap();
         for (name, text) in [("same.bpf.c", ""), ("changed.bpf.c", ""), ("new.bpf.c", "")] {
             fs::write(here.path().join(name), text).unwrap();
         }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_sources_is_an_error() {
-        let empty = Scratch::new("bpf-empty");
+        let empty = Scratch::new("bpf-empty").unwrap();
         assert!(sources(empty.path()).is_err());
     }
 }

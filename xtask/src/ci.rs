@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::command::{self, cargo};
-use crate::{bpf, matrix, test, tidy};
+use crate::{bpf, deny, dist, docs, matrix, test, tidy};
 
 /// One step: its name and what it does at the root of the repository.
 type Step = (&'static str, fn(&Path) -> Result<()>);
@@ -27,7 +27,17 @@ const STEPS: &[Step] = &[
         ]))
     }),
     ("test", |root| test::run(root, &[])),
+    // After the tests, which build the program.
+    ("docs", |root| docs::run(root, &["--check".into()])),
+    ("rustdoc", |root| {
+        let mut cargo = cargo();
+        cargo.current_dir(root).args(["doc", "--workspace", "--no-deps", "--locked"]);
+        command::run(cargo.env("RUSTDOCFLAGS", "--deny=warnings"))
+    }),
+    ("deny", |root| deny::run(root, &[])),
     ("matrix", matrix::check),
+    // After the matrix, which builds the static program.
+    ("dist", dist::check),
 ];
 
 /// Runs the task.

@@ -1,15 +1,22 @@
-//! `cargo xtask docs`: the documents that are made from the sources, so that they cannot be wrong.
+//! `cargo xtask docs [--check]`: the documents that are made, so that they cannot be wrong.
 //!
-//! Each is a function from the files of the repository to its text. `cargo xtask tidy` compares.
+//! Most are a function from the files of the repository to its text; `cargo xtask tidy` compares these
+//! as well. Two come from the program itself, built first: what it says of its options, and what it
+//! answers to the commands of the guide.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use whydrop_diagnose::{Thresholds, causes, knowledge};
 
+use crate::Usage;
+use crate::command::{self, cargo};
+use crate::debian;
+use crate::guide;
 use crate::proofs::{self, FIXTURES, Proof, SCENARIOS};
+use crate::reference;
 use crate::scenario_keys;
 use crate::tidy::Tree;
 
@@ -22,15 +29,52 @@ const DOCUMENTS: &[Document] = &[
     ("docs/thresholds.md", thresholds),
 ];
 
+const GUIDE: &str = "docs/guide.md";
+
 /// Runs the task.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    crate::no_arguments("docs", arguments)?;
+    let check = match arguments {
+        [] => false,
+        [one] if one == "--check" => true,
+        _ => return Err(Usage("`docs` takes nothing or --check".into()).into()),
+    };
     let tree = Tree::read(root)?;
     for (path, make) in DOCUMENTS {
-        fs::write(root.join(path), make(&tree)).with_context(|| (*path).to_owned())?;
-        println!("{path}");
+        settle(root, path, &make(&tree), check)?;
     }
-    Ok(())
+    command::run(cargo().current_dir(root).args(["build", "--quiet", "--package=whydrop"]))?;
+    let folder = tree.metadata["target_directory"].as_str().context("cargo tells no folder")?;
+    let program = Path::new(folder).join("debug/whydrop");
+    settle(root, "docs/reference.md", &reference::document(&program)?, check)?;
+    if debian::is_root() {
+        let guide = fs::read_to_string(root.join(GUIDE)).context(GUIDE)?;
+        settle(root, GUIDE, &guide::document(&program, &guide)?, check)
+    } else {
+        println!("{GUIDE}: not checked: its commands need root");
+        Ok(())
+    }
+}
+
+/// Writes a document if it differs, or says that it does.
+fn settle(root: &Path, path: &str, text: &str, check: bool) -> Result<()> {
+    let place = root.join(path);
+    let written = fs::read_to_string(&place).unwrap_or_default();
+    if written == text {
+        println!("{path}: as it should be");
+        return Ok(());
+    }
+    ensure!(!check, "{path} is old: run `cargo xtask docs`\n{}", difference(&written, text));
+    println!("{path}: written");
+    fs::write(&place, text).with_context(|| path.to_owned())
+}
+
+/// The first line in which two texts differ.
+fn difference(written: &str, made: &str) -> String {
+    let mut both = written.lines().zip(made.lines()).enumerate();
+    match both.find(|(_, (is, should))| is != should) {
+        Some((line, (is, should))) => format!("line {}: `{is}` should be `{should}`", line + 1),
+        None => "one ends where the other goes on".into(),
+    }
 }
 
 /// Documents that are not what the sources make now.
@@ -103,6 +147,10 @@ fn thresholds(_: &Tree) -> String {
 #[cfg(test)]
 mod tests {
     use super::{DOCUMENTS, proven_by, stale};
+    use crate::Usage;
+    use crate::command::{self, cargo};
+    use crate::debian;
+    use crate::guide;
     use crate::proofs::Proof;
     use crate::tidy::Tree;
 

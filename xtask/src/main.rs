@@ -14,12 +14,14 @@ mod bpf;
 mod ci;
 mod command;
 mod debian;
+mod deny;
 mod dist;
 mod docs;
+mod guide;
 mod matrix;
 mod proofs;
+mod reference;
 mod scenario_keys;
-#[cfg(test)]
 mod scratch;
 mod test;
 mod tidy;
@@ -56,8 +58,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "docs",
-        arguments: "",
-        about: "write the documents that are made from the sources; tidy says when they are old",
+        arguments: "[--check]",
+        about: "write the documents that are made from the sources and the program, or compare them",
         run: docs::run,
     },
     Task {
@@ -73,6 +75,12 @@ const TASKS: &[Task] = &[
         run: bench::run,
     },
     Task {
+        name: "deny",
+        arguments: "",
+        about: "hold licences, sources and advisories of dependencies against deny.toml",
+        run: deny::run,
+    },
+    Task {
         name: "dist",
         arguments: "[--check]",
         about: "build a static binary and a Debian package, or also try it in a fresh Debian tree",
@@ -83,6 +91,12 @@ const TASKS: &[Task] = &[
         arguments: "[KERNEL...]",
         about: "boot Debian's kernels, prove whydrop on each, and write docs/compatibility.md",
         run: matrix::run,
+    },
+    Task {
+        name: "dist-inside",
+        arguments: "PACKAGE",
+        about: "try a package in a fresh Debian tree; `dist --check` runs this in namespaces of its own",
+        run: dist::inside,
     },
     Task {
         name: "flood",

@@ -29,6 +29,7 @@ namespaces is changed, and nothing stays behind.
     whydrop lab run --all --jobs 4       all of them, four side by side
     whydrop lab run NAME NAME --together both at once under one diagnosis, which must tell them apart
     whydrop lab run NAME --repeat 10     ten times
+    whydrop lab shell NAME               its traffic again and again, while you look at it from a shell
 
 A scenario is one file in [scenarios](../crates/whydrop-lab/scenarios). It is right if
 

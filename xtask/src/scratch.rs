@@ -1,4 +1,4 @@
-//! A folder that lives as long as a test.
+//! A folder that lives as long as what is done in it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes the folder; `name` must be unique among the tests.
-    pub(crate) fn new(name: &str) -> Self {
+    /// Makes the folder; `name` must be unique within this process.
+    pub(crate) fn new(name: &str) -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("xtask-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -20,7 +20,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A leftover in the temporary folder is not worth failing a test for.
+        // A leftover in the temporary folder is not worth failing for.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
