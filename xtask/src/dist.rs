@@ -15,6 +15,7 @@ use crate::debian::{self, Tool};
 
 mod fresh;
 mod package;
+mod third_party;
 
 pub(crate) use fresh::inside;
 

@@ -147,10 +147,6 @@ fn thresholds(_: &Tree) -> String {
 #[cfg(test)]
 mod tests {
     use super::{DOCUMENTS, proven_by, stale};
-    use crate::Usage;
-    use crate::command::{self, cargo};
-    use crate::debian;
-    use crate::guide;
     use crate::proofs::Proof;
     use crate::tidy::Tree;
 

@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn outputs_are_compared_by_their_words() {
-        let first = "12:00:01.5  10 packets,\n  of 3\n12:00:02.1  7 packets, of 12\n";
-        assert_eq!(plain(first), plain("9:00:00.25 8 packets, of 4"));
+        let first = "12:00:01.5  10 packets, of 3\n12:00:02.1  7 packets, of 12\n";
+        assert_eq!(plain(first), plain("9:00:00.25 8 packets,\n  of 4"));
         assert_ne!(plain(first), plain("9:00:00.25 8 packets, in 4"));
         assert_ne!(plain("a 1\nb 2\na 1"), plain("a 1\nb 2"));
         assert_eq!(plain("f+0x4a by 10.0.0.1:80"), plain("f+0x12 by 10.9.9.9:5"));

@@ -15,6 +15,7 @@ pub(crate) use self::tree::{File, Tree};
 mod arrows;
 mod knowledge;
 mod leftovers;
+mod links;
 mod lists;
 mod packaging;
 mod purity;
@@ -64,6 +65,7 @@ const CHECKS: &[Check] = &[
     ("unsafe only in the probe", unsafety::check),
     ("file sizes", size::check),
     ("what crates.io shows", packaging::check),
+    ("links of documents", links::check),
     ("leftovers", leftovers::check),
 ];
 

@@ -42,5 +42,5 @@ pub use part::Tally;
 pub use run::{Provoked, Runner};
 pub use sample::pairs;
 pub use scenario::{ScenarioInfo, list, planned};
-pub use shell::{Namespace, shell};
+pub use shell::{Namespace, SCOPE, shell};
 pub use suite::{Progress, usual_width};

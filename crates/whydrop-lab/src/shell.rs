@@ -21,6 +21,9 @@ use crate::wait::Stop;
 /// Between two plays: servers that stall for a moment are ready again, and losses stay few.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The environment variable with the options that limit a command of the program to the scenario.
+pub const SCOPE: &str = "LAB";
+
 /// A namespace of the scenario that is played.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
@@ -60,6 +63,8 @@ pub fn shell(
         .collect();
     told(&scenario.about, &namespaces);
     command.envs(namespaces.into_iter().map(|one| (one.variable, one.name)));
+    let scope: Vec<_> = stage.observed().map(|name| format!("--netns {name}")).collect();
+    command.env(SCOPE, scope.join(" "));
     let what = format!("starting {}", command.get_program().to_string_lossy());
     let mut child = command.spawn().map_err(LabError::io(what))?;
     let running = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())

@@ -467,7 +467,8 @@ pub(crate) enum LabCommand {
         /// Name of the scenario
         #[arg(value_name = "NAME")]
         name: String,
-        /// Run this instead of a shell; the names of the namespaces are in `$LAB_A`, `$LAB_B`...
+        /// Run this instead of a shell; `$LAB_A`, `$LAB_B`... are the namespaces, `$LAB` is `--netns` for
+        /// each
         #[arg(value_name = "COMMAND", last = true)]
         command: Vec<OsString>,
     },

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::{TARGET, third_party};
 use crate::command;
 
 const MAINTAINER: &str = "The whydrop authors <maintainers@whydrop.invalid>";
@@ -70,7 +71,9 @@ pub(super) fn make(root: &Path, binary: &Path) -> Result<PathBuf> {
         made.text
     );
     put(&tree, &format!("{doc}/changelog.Debian"), debian.as_bytes(), 0o644)?;
-    for name in ["changelog", "changelog.Debian"] {
+    let others = third_party::document(root, TARGET)?;
+    put(&tree, &format!("{doc}/third-party"), others.as_bytes(), 0o644)?;
+    for name in ["changelog", "changelog.Debian", "third-party"] {
         compress(&tree.join(doc).join(name))?;
     }
     control(root, &tree, &version)?;

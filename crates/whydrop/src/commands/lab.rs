@@ -115,6 +115,10 @@ fn shell(name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
     command.env("PATH", path);
     let status = whydrop_lab::shell(&program, name, command, |about, namespaces| {
         output::message(&format!("{STRONG}{name}{STRONG:#}: {about}"));
+        let scope = whydrop_lab::SCOPE;
+        output::message(&format!(
+            "  ${scope}    {FAINT}limits a command to this scenario{FAINT:#}"
+        ));
         for one in namespaces {
             output::message(&format!("  ${}  {FAINT}{}{FAINT:#}", one.variable, one.name));
         }

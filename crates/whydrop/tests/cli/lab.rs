@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::Write as _;
+use std::path::Path;
 
 use whydrop_lab::{Job, Runner, list, pairs, usual_width, write_table};
 
@@ -69,4 +70,27 @@ fn right(jobs: &[Job]) {
     let mut told = Vec::new();
     write_table(&wrong, 0.0, &mut told).expect("written");
     assert!(wrong.is_empty(), "{}", String::from_utf8_lossy(&told));
+}
+
+#[test]
+fn a_shell_has_the_scenario_around_it_and_gives_its_own_exit_status() {
+    if needs_root() {
+        return;
+    }
+    // Until the server's namespace has lost something: the traffic really comes.
+    let script = "echo \"$LAB_A $LAB_B\"; until whydrop sockets --netns $LAB_B --duration 0.2 \
+                  | grep LOSES; do :; done; exit 7";
+    let scenario = "udp-receive-buffer-stopped";
+    let shell = whydrop(&["lab", "shell", scenario, "--", "timeout", "60", "sh", "-c", script]);
+    assert_eq!(shell.status, Some(7), "{shell:?}");
+    let names: Vec<_> = shell.stdout.lines().next().unwrap_or_default().split(' ').collect();
+    assert!(names.len() == 2 && shell.stderr.contains(names[1]), "{shell:?}");
+    for name in names {
+        assert!(!Path::new("/run/netns").join(name).exists(), "{name} is still there");
+    }
+    let unknown = whydrop(&["lab", "shell", "no-such-scenario", "--", "true"]);
+    assert_eq!((unknown.status, unknown.stderr.lines().count()), (Some(2), 1), "{unknown:?}");
+    let missing = whydrop(&["lab", "shell", scenario, "--", "/no/such/program"]);
+    assert_eq!((missing.status, missing.stderr.lines().last().is_some()), (Some(2), true));
+    assert!(missing.stderr.contains("/no/such/program"), "{missing:?}");
 }
