@@ -60,7 +60,7 @@ fn write_to(path: &Path, evidence: &Evidence) -> io::Result<()> {
     buffer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// Reads evidence that [`write`] stored.
+/// Reads evidence that [`write()`] stored.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Evidence> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot read evidence file {shown}"))?;
