@@ -42,12 +42,15 @@ pub fn all() -> &'static [Counter] {
     &COUNTERS
 }
 
-/// Counters of this name. Without its group (`InErrors`) it may be several. Case does not count.
+/// Counters of this name, written as here or as `nstat` prints it (`TcpExtListenDrops`). Without its
+/// group (`InErrors`) it may be several. Case does not count.
 pub fn find(name: &str) -> impl Iterator<Item = &'static Counter> {
     let wanted = name.trim().to_lowercase();
     COUNTERS.iter().filter(move |counter| {
         counter.names().map(str::to_lowercase).any(|one| {
-            one == wanted || one.rsplit_once('.').is_some_and(|(_, last)| last == wanted)
+            one == wanted
+                || one.replace('.', "") == wanted
+                || one.rsplit_once('.').is_some_and(|(_, last)| last == wanted)
         })
     })
 }
@@ -155,7 +158,7 @@ mod tests {
     #[test]
     fn a_counter_is_found_with_and_without_its_group_and_by_its_twin() {
         let names = |name: &str| find(name).map(|counter| counter.name).collect::<Vec<_>>();
-        for name in ["TcpExt.ListenOverflows", "listenoverflows"] {
+        for name in ["TcpExt.ListenOverflows", "TcpExtListenOverflows", "listenoverflows"] {
             assert_eq!(names(name), ["TcpExt.ListenOverflows"], "{name}");
         }
         assert_eq!(names("Udp6RcvbufErrors"), ["Udp.RcvbufErrors"]);
