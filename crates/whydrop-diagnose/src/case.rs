@@ -217,7 +217,7 @@ impl<'e> Case<'e> {
     /// cause of class info loses nothing; it gets a finding without packets and no account.
     pub fn conclude(&mut self, cause: &'static str, conclusion: Conclusion) {
         let Some(cause) = causes::find(cause) else {
-            debug_assert!(false, "{cause} is not in causes.tsv");
+            debug_assert!(false, "{cause} has no page");
             return;
         };
         let lossless = cause.class == Class::Info;

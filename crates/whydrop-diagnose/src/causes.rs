@@ -1,11 +1,13 @@
 //! The causes of packet loss that a report may name: ids, layers, classes and variants.
 //!
-//! Data, not code: the list is `knowledge/causes.tsv`. The class follows from the cause; no rule
-//! chooses it.
+//! Data, not code: the heads of the pages in `knowledge/causes/`. The class follows from the cause; no
+//! rule chooses it.
 
 use std::sync::LazyLock;
 
 use whydrop_model::Class;
+
+use crate::knowledge::{Kind, PAGES, Page};
 
 /// Layers from the wire upwards, then the sending side's queue and what belongs to no layer. The
 /// order in which a report walks the stack.
@@ -38,7 +40,7 @@ pub struct Cause {
     /// What kind of thing it is.
     pub class: Class,
     /// Names of its variants; may be empty.
-    pub variants: Vec<&'static str>,
+    pub variants: &'static [&'static str],
 }
 
 impl Cause {
@@ -49,8 +51,12 @@ impl Cause {
     }
 }
 
-static CAUSES: LazyLock<Vec<Cause>> =
-    LazyLock::new(|| parse(include_str!("../knowledge/causes.tsv")));
+static CAUSES: LazyLock<Vec<Cause>> = LazyLock::new(|| {
+    let mut causes: Vec<_> = PAGES.iter().filter_map(of_page).collect();
+    // Stable: those of a layer stay in the order of their ids.
+    causes.sort_by_key(|cause| LAYERS.iter().position(|layer| *layer == cause.layer));
+    causes
+});
 
 /// All causes, in the order of the stack.
 #[must_use]
@@ -64,24 +70,19 @@ pub fn find(id: &str) -> Option<&'static Cause> {
     CAUSES.iter().find(|cause| cause.id == id)
 }
 
-/// Lines that are not well formed are skipped here and caught by the tests below: the file is part
-/// of the program.
-fn parse(table: &'static str) -> Vec<Cause> {
-    let row = |line: &'static str| {
-        let mut fields = line.split('\t');
-        let (id, layer) = (fields.next()?, fields.next()?);
-        let class = match fields.next()? {
-            "fault" => Class::Fault,
-            "policy" => Class::Policy,
-            "peer" => Class::Peer,
-            "info" => Class::Info,
-            "benign" => Class::Benign,
-            _ => return None,
-        };
-        let variants = fields.next()?.split(',').filter(|name| !name.is_empty()).collect();
-        Some(Cause { id, layer, class, variants })
+/// The cause that a page is about, if it is about one. A class that does not exist makes none, which a
+/// test below does not let pass: the page is part of the program.
+fn of_page(page: &'static Page) -> Option<Cause> {
+    let class = match page.class {
+        "fault" => Class::Fault,
+        "policy" => Class::Policy,
+        "peer" => Class::Peer,
+        "info" => Class::Info,
+        "benign" => Class::Benign,
+        _ => return None,
     };
-    table.lines().skip(1).filter_map(row).collect()
+    let Page { name: id, layer, variants, .. } = page;
+    (page.kind == Kind::Cause).then_some(Cause { id, layer, class, variants })
 }
 
 #[cfg(test)]
@@ -89,16 +90,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_a_cause_with_a_known_layer_and_a_unique_id() {
-        let lines = include_str!("../knowledge/causes.tsv").lines().count() - 1;
-        assert_eq!(all().len(), lines);
-        for cause in all() {
-            assert!(LAYERS.contains(&cause.layer), "{}: layer {}", cause.id, cause.layer);
-        }
-        let mut ids: Vec<_> = all().iter().map(|cause| cause.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), lines);
+    fn every_page_of_a_cause_is_one_in_the_order_of_the_stack() {
+        let pages = PAGES.iter().filter(|page| page.kind == Kind::Cause);
+        assert_eq!(all().len(), pages.count());
+        let place = |cause: &Cause| LAYERS.iter().position(|layer| *layer == cause.layer);
+        assert!(all().iter().all(|cause| place(cause).is_some()));
+        assert!(all().is_sorted_by_key(place));
     }
 
     #[test]

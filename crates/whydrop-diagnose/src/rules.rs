@@ -291,7 +291,7 @@ mod tests {
     fn every_rule_names_a_cause_and_no_cause_has_two() {
         let mut ids: Vec<_> = RULES.iter().map(|rule| rule.cause()).collect();
         for id in &ids {
-            assert!(causes::find(id).is_some(), "{id} is not in causes.tsv");
+            assert!(causes::find(id).is_some(), "{id} has no page");
         }
         ids.sort_unstable();
         ids.dedup();

@@ -1,68 +1,44 @@
-//! The table of causes and the pages of drop reasons: whole lines, ids that are well-formed and
-//! unique, pages that are named after what they explain. What the words in them must be is tested by
-//! the crate that reads them.
+//! The pages of causes and drop reasons: ids that are well-formed, pages that are named after what they
+//! explain. What the words in them must be is tested by the crate that reads them.
+
+use toml::Table;
 
 use super::{Problem, Tree};
 
-pub(super) const CAUSES: &str = "crates/whydrop-diagnose/knowledge/causes.tsv";
-const REASONS: &str = "crates/whydrop-diagnose/knowledge/reasons/";
+/// Where the pages of causes are: they are the list of all causes.
+pub(super) const CAUSES: &str = "crates/whydrop-diagnose/knowledge/causes";
+const REASONS: &str = "crates/whydrop-diagnose/knowledge/reasons";
 
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let Some(rows) = rows(tree, CAUSES, "id\tlayer\tclass\tvariants", &mut problems) {
-        for (line, row) in &rows {
-            let variants = row[3].split(',').filter(|variant| !variant.is_empty());
-            for id in std::iter::once(row[0]).chain(variants).filter(|id| !is_kebab(id)) {
-                problems.push(Problem::new(line, format!("{id} is not kebab-case")));
-            }
-        }
-        unique(&rows, &mut problems);
+    if causes(tree).is_empty() {
+        problems.push(Problem::new(CAUSES, "missing"));
     }
-    for file in tree.files.iter().filter(|file| file.path.starts_with(REASONS)) {
+    for file in tree.in_folder(CAUSES, "md") {
+        let wrong = cause(file.stem(), file.text().unwrap_or_default());
+        problems.extend(wrong.into_iter().map(|what| Problem::new(&file.path, what)));
+    }
+    for file in tree.in_folder(REASONS, "md") {
         problems.extend(page(&file.path, file.text().unwrap_or_default()));
     }
     problems
 }
 
-/// A line's place and its four fields.
-type Row<'a> = (String, [&'a str; 4]);
-
-/// The rows below the header, those that have four fields; `None` if there is no table at all.
-fn rows<'a>(
-    tree: &'a Tree,
-    path: &str,
-    header: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<Vec<Row<'a>>> {
-    let Some(text) = tree.find(path).and_then(|file| file.text()) else {
-        problems.push(Problem::new(path, "missing"));
-        return None;
+/// What is wrong with the names on the page of a cause.
+fn cause(stem: &str, text: &str) -> Vec<String> {
+    let head = text.strip_prefix("+++\n").and_then(|rest| rest.split_once("\n+++\n"));
+    let Some(head) = head.and_then(|(head, _)| toml::from_str::<Table>(head).ok()) else {
+        return vec!["the page does not begin with a head in TOML between lines of +++".into()];
     };
-    let mut lines = text.lines();
-    if lines.next() != Some(header) {
-        problems.push(Problem::new(path, format!("the first line must be {header:?}")));
+    let id = head.get("id").and_then(|id| id.as_str()).unwrap_or_default();
+    let variants = head.get("variants").and_then(|list| list.as_array()).into_iter().flatten();
+    let names = variants.map(|variant| variant.as_str().unwrap_or_default()).chain([id]);
+    let malformed = names.filter(|name| !is_kebab(name));
+    let mut wrong: Vec<_> = malformed.map(|name| format!("{name} is not kebab-case")).collect();
+    if id != stem {
+        wrong.push(format!("{id} is not the id of this file's cause"));
     }
-    let mut rows = Vec::new();
-    for (number, line) in (2..).zip(lines) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let place = format!("{path}:{number}");
-        if let [id, layer, class, rest] = fields[..] {
-            rows.push((place, [id, layer, class, rest]));
-        } else {
-            let what = format!("{} fields, there must be 4", fields.len());
-            problems.push(Problem::new(place, what));
-        }
-    }
-    Some(rows)
-}
-
-fn unique(rows: &[Row<'_>], problems: &mut Vec<Problem>) {
-    let mut ids: Vec<(&str, &str)> =
-        rows.iter().map(|(line, row)| (row[0], line.as_str())).collect();
-    ids.sort_unstable();
-    for pair in ids.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-        problems.push(Problem::new(pair[1].1, format!("{} is there twice", pair[1].0)));
-    }
+    wrong
 }
 
 /// Lower-case words and numbers joined by single hyphens.
@@ -74,7 +50,8 @@ pub(super) fn is_kebab(id: &str) -> bool {
 
 /// A page's head begins with its name, and the name is that of the file.
 fn page(path: &str, text: &str) -> Option<Problem> {
-    let stem = path.strip_prefix(REASONS).and_then(|name| name.strip_suffix(".md"))?;
+    let name = path.strip_prefix(REASONS).and_then(|name| name.strip_prefix('/'));
+    let stem = name.and_then(|name| name.strip_suffix(".md"))?;
     let name = text.strip_prefix("+++\nname = \"").and_then(|rest| rest.split('"').next());
     match name {
         Some(name) if name.to_lowercase() == stem && is_reason(name) => None,
@@ -96,36 +73,39 @@ fn is_reason(name: &str) -> bool {
 
 /// The ids of all causes.
 pub(super) fn causes(tree: &Tree) -> Vec<&str> {
-    let text = tree.find(CAUSES).and_then(|file| file.text()).unwrap_or_default();
-    text.lines().skip(1).filter_map(|line| line.split('\t').next()).collect()
+    tree.in_folder(CAUSES, "md").map(super::File::stem).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CAUSES, check, is_kebab};
+    use super::{check, is_kebab};
     use crate::tidy::problems;
 
-    const GOOD_CAUSES: &str = "id\tlayer\tclass\tvariants\nlan-chatter\tnic\tbenign\t\n";
+    const CAUSE: &str = "crates/whydrop-diagnose/knowledge/causes/lan-chatter.md";
+    const GOOD: &str = "+++\nid = \"lan-chatter\"\nvariants = [\"arp\", \"v2-x\"]\n+++\n";
     const PAGE: &str = "crates/whydrop-diagnose/knowledge/reasons/a_1@some_call.md";
 
     #[test]
-    fn a_good_table_and_page_pass() {
+    fn good_pages_pass() {
         let page = "+++\nname = \"A_1@some_call\"\n+++\n";
-        assert_eq!(problems(check, &[(CAUSES, GOOD_CAUSES), (PAGE, page)]), [""; 0]);
-        assert_eq!(problems(check, &[]).len(), 1, "the table is missing");
+        assert_eq!(problems(check, &[(CAUSE, GOOD), (PAGE, page)]), [""; 0]);
+        assert_eq!(problems(check, &[]).len(), 1, "there are no causes");
     }
 
     #[test]
     fn each_bad_cause_is_named() {
-        for (row, what) in [
-            ("Lan\tnic\tfault\t", "Lan is not kebab-case"),
-            ("lan\tnic\tfault\ta,b_c", "b_c is not kebab-case"),
-            ("lan\tnic\tfault", "3 fields, there must be 4"),
-            ("lan-chatter\tnic\tfault\t", "lan-chatter is there twice"),
+        for (page, what) in [
+            (
+                GOOD.replace("id = \"lan", "id = \"wan"),
+                "wan-chatter is not the id of this file's cause",
+            ),
+            (GOOD.replace("v2-x", "v2_x"), "v2_x is not kebab-case"),
+            (
+                GOOD.replace("\n+++\n", ""),
+                "the page does not begin with a head in TOML between lines of +++",
+            ),
         ] {
-            let causes = format!("{GOOD_CAUSES}{row}\n");
-            let found = problems(check, &[(CAUSES, &causes)]);
-            assert_eq!(found, [format!("{CAUSES}:3: {what}")]);
+            assert_eq!(problems(check, &[(CAUSE, &page)]), [format!("{CAUSE}: {what}")]);
         }
     }
 
@@ -139,7 +119,7 @@ mod tests {
             ),
             ("# A_1\n", "the page does not begin with +++ and its name"),
         ] {
-            let found = problems(check, &[(CAUSES, GOOD_CAUSES), (PAGE, page)]);
+            let found = problems(check, &[(CAUSE, GOOD), (PAGE, page)]);
             assert_eq!(found, [format!("{PAGE}: {what}")]);
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         let folder = proof.name.split_once('/').map(|(folder, _)| folder);
         let named = proof.causes.iter().chain(&proof.quiet).map(String::as_str);
         for cause in named.chain(folder).filter(|cause| !causes.contains(cause)) {
-            bad(format!("{cause} is not in {}", knowledge::CAUSES));
+            bad(format!("{cause} has no page in {}", knowledge::CAUSES));
         }
         let curable = |cause: &&String| whydrop_diagnose::cure::causes().any(|one| one == *cause);
         if let Some(cause) = proof.causes.iter().find(curable)
@@ -44,7 +44,7 @@ fn nothing_yet(causes: &[&str], proofs: &[Proof]) -> Vec<Problem> {
     without
         .map(|cause| {
             let what = format!("nothing proves {cause}: no scenario and no fixture expects it");
-            Problem::new(knowledge::CAUSES, what)
+            Problem::new(format!("{}/{cause}.md", knowledge::CAUSES), what)
         })
         .collect()
 }
@@ -72,19 +72,21 @@ fn unproven(tree: &Tree, causes: &[&str], proofs: &[Proof]) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::check;
-    use crate::tidy::{knowledge::CAUSES, problems};
+    use crate::tidy::problems;
 
     const SCENARIO: &str = "crates/whydrop-lab/scenarios/slow-accept.toml";
     const FIXTURE: &str = "crates/whydrop-diagnose/fixtures/causes/accept-queue-full/one.toml";
     const RULE: &str = "crates/whydrop-diagnose/src/rules/accept_queue_full.rs";
+    const CAUSES: [(&str, &str); 2] = [
+        ("crates/whydrop-diagnose/knowledge/causes/accept-queue-full.md", ""),
+        ("crates/whydrop-diagnose/knowledge/causes/lan-chatter.md", ""),
+    ];
     const CHATTER: &str = "crates/whydrop-lab/scenarios/chatter.toml";
     const EXPECT: &str = "[[expect]]\ncause = \"accept-queue-full\"\n[fix]\n";
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        let causes = "id\tlayer\tclass\tvariants\naccept-queue-full\tnic\tfault\t\n\
-                      lan-chatter\tnic\tbenign\t\n";
         let chatter = "[[expect]]\ncause = \"lan-chatter\"\n";
-        let mut all = vec![(CAUSES, causes), (CHATTER, chatter)];
+        let mut all = vec![CAUSES[0], CAUSES[1], (CHATTER, chatter)];
         all.extend(files);
         problems(check, &all)
     }
@@ -136,12 +138,12 @@ mod tests {
             (&FIXTURE.replace("queue", "queues"), EXPECT),
         ]);
         for what in [
-            "loud-one is not in",
-            "quiet-one is not in",
+            "loud-one has no page in",
+            "quiet-one has no page in",
             "slow_accept is not kebab-case",
             "broken-accept.toml: not TOML",
             "there is no cause accept-queues-full",
-            "accept-queues-full is not in",
+            "accept-queues-full has no page in",
         ] {
             assert!(found.iter().any(|line| line.contains(what)), "{what}: {found:#?}");
         }
