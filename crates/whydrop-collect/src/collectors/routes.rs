@@ -39,6 +39,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTN_UNICAST: u8 = 1;
 /// A route that the kernel made for one destination, from another one.
 const RTM_F_CLONED: u32 = 0x200;
@@ -154,6 +155,8 @@ fn route(payload: &[u8], family: u8) -> Option<Seen<Route>> {
             RTA_DST => route.destination = addresses::address(value).unwrap_or(unspecified),
             RTA_OIF => route.devices.extend(u32_at(value, 0)),
             RTA_GATEWAY => route.gateway = addresses::address(value),
+            // The next hop is of the other family: `struct rtvia`, a family and an address.
+            RTA_VIA => route.gateway = value.get(2..).and_then(addresses::address),
             RTA_PRIORITY => route.priority = u32_at(value, 0).unwrap_or(0),
             RTA_MULTIPATH => route.devices.extend(hops(value)),
             RTA_TABLE => route.table = u32_at(value, 0).unwrap_or(route.table),
