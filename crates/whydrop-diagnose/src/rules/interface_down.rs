@@ -109,12 +109,15 @@ fn refused(case: &mut Case<'_>, namespace: &Namespace, counter: &'static str, fa
             ..case.site_of(Some(namespace.inode))
         },
         summary: format!(
-            "Local programs find no route while {names} is down, which takes its routes away: set it up"
+            "Local programs find no route while {names} is down, which takes its routes away. It is this if \
+             what they send to is in one of its networks or was routed by it: then set it up"
         ),
         evidence,
         remedies: vec![Remedy {
             summary: format!(
-                "Set {names} up and add its routes again; make that permanent where it is configured"
+                "`ip route get <destination that fails>` while it is down and again when it is up makes \
+                 sure: the counter does not tell the destination. Set {names} up, add the routes that were \
+                 not its networks again, and make that permanent where it is configured"
             ),
             commands: set_up.filter(|_| down.len() == 1).into_iter().collect(),
             useless: vec![

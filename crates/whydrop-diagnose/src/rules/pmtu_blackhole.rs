@@ -70,8 +70,8 @@ impl Rule for PmtuBlackhole {
                         group.targets()
                     ),
                     cure: format!(
-                        "Let the message through in {place} (nft: `icmp type destination-unreachable \
-                         accept`, `icmpv6 type packet-too-big accept` before the rule that drops{list}); \
+                        "Let the message through in {place} (nft: `icmp type destination-unreachable icmp \
+                         code frag-needed accept`, `icmpv6 type packet-too-big accept` before the rule that drops{list}); \
                          otherwise clamp the MSS on this router (`tcp option maxseg size set rt mtu`) or \
                          set net.ipv4.tcp_mtu_probing=1 on {sender}, which both help TCP alone"
                     ),
