@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::sleep_until;
 use crate::part::{Bulk, ConnectBurst, Idle, Tally, TcpConnect};
@@ -70,9 +70,13 @@ pub(super) fn tcp_connect(to: SocketAddr, connect: &TcpConnect) -> Tally {
 
 /// One connection that carries many bytes. If it gets stuck it is given up.
 pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
-    match transfer(to, bulk) {
+    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
+    match transfer(&mut connection, bulk) {
         Ok(whole) => Ok(Tally { done: whole.into(), pending: 0, failed: (!whole).into() }),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            if bulk.reset_if_stuck {
+                SockRef::from(&connection).set_linger(Some(Duration::ZERO))?;
+            }
             Ok(Tally { pending: 1, ..Tally::default() })
         }
         Err(error) => Err(error),
@@ -80,8 +84,7 @@ pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
 }
 
 /// True if the server read everything and said nothing.
-fn transfer(to: SocketAddr, bulk: &Bulk) -> io::Result<bool> {
-    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
+fn transfer(connection: &mut TcpStream, bulk: &Bulk) -> io::Result<bool> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     let chunk = vec![b'x'; 1 << 18];
