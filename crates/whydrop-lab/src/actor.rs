@@ -26,6 +26,7 @@ mod ether;
 mod frame;
 mod http;
 mod idle_socket;
+mod macvtap;
 mod options;
 mod ping;
 mod segment;

@@ -1,4 +1,4 @@
-//! The program behind a tun or tap device.
+//! The program behind a tun, tap or macvtap device.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::{say, tun_ioctl};
+use super::{macvtap, say, tun_ioctl};
 use crate::part::tun::{TunDevice, TunMode, TunRead, TunWrite};
 use crate::part::{Message, Read, Tally};
 
@@ -67,11 +67,12 @@ pub(super) fn write(plan: &TunWrite) -> io::Result<Tally> {
 }
 
 fn open(device: &TunDevice) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     let mode = match device.mode {
         TunMode::Tun => IFF_TUN,
         TunMode::Tap => IFF_TAP,
+        TunMode::Macvtap => return macvtap::open(&device.device),
     };
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     let header = if device.vnet_header { IFF_VNET_HDR } else { 0 };
     tun_ioctl::attach(file.as_fd(), &device.device, mode | IFF_NO_PI | header)?;
     Ok(file)

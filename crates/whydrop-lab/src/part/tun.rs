@@ -1,5 +1,5 @@
-//! How a scenario describes the program behind a tun or tap device: one that reads, slowly or never, and
-//! one that writes. The device exists before; `ip tuntap add` makes it.
+//! How a scenario describes the program behind a tun, tap or macvtap device: one that reads, slowly or
+//! never, and one that writes. The device exists before; `ip tuntap add` or `ip link add` makes it.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub(crate) enum TunMode {
     Tun,
     /// Ethernet frames.
     Tap,
+    /// Ethernet frames of a macvtap, always with a virtio-net header in front.
+    Macvtap,
 }
 
 /// How a program reads.
