@@ -24,7 +24,7 @@ type Settings = BTreeMap<String, String>;
 const NO_SETTINGS: &[&str] = &["nf_conntrack_count", "stable_secret"];
 
 /// Longest wait for what follows from a setting: linkwatch may take a second.
-const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
+const FOLLOW_LIMIT: Duration = Duration::from_secs(30);
 
 /// One story: a scenario, its stage and a folder for what the program leaves.
 struct Story<'s> {
