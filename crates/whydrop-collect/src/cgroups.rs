@@ -33,6 +33,17 @@ pub(crate) struct Cgroups {
     first: BTreeMap<(String, String), BTreeMap<String, u64>>,
 }
 
+/// The control group of v2 that a process is in: its path as in `/proc/PID/cgroup`, and its folder;
+/// `None` if the process ended or that hierarchy is not mounted.
+#[must_use]
+pub fn unified_group(roots: &Roots, pid: u32) -> Option<(String, PathBuf)> {
+    let text = fs::read_to_string(roots.proc.join(pid.to_string()).join("cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let found = Cgroups::find(roots).hierarchies;
+    let unified = found.iter().find(|hierarchy| hierarchy.name == "cgroup2")?;
+    Some((path.to_owned(), folder(unified, path)))
+}
+
 impl Cgroups {
     /// Finds the hierarchies that are mounted.
     pub(crate) fn find(roots: &Roots) -> Self {

@@ -44,6 +44,7 @@ mod watch;
 mod watched;
 mod worker;
 
+pub use cgroups::unified_group;
 pub use enter::{listen_backlog, within};
 pub use error::Error;
 pub use host::host;

@@ -39,6 +39,7 @@ pub(crate) fn evidence() -> Evidence {
         protocol_memory: Vec::new(),
         cgroups: Vec::new(),
         neighbour_tables: Vec::new(),
+        cgroup_programs: Vec::new(),
         bpf_programs: BTreeMap::new(),
         namespaces: vec![Namespace {
             inode: INODE,

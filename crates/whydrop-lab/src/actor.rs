@@ -59,6 +59,9 @@ fn play(arguments: &[OsString]) -> io::Result<()> {
     let spec: ActorSpec = serde_json::from_slice(spec.as_encoded_bytes())?;
     die_with(spec.runner)?;
     rustix::thread::set_name(&CString::new(spec.comm)?)?;
+    if let Some(group) = &spec.cgroup {
+        std::fs::write(group.join("cgroup.procs"), "0")?;
+    }
     if let Some(netns) = &spec.netns {
         enter(netns)?;
     }

@@ -69,8 +69,8 @@ impl Diagnosis {
         arguments.extend(["--ready-file".into(), ready.to_string_lossy().into_owned()]);
         // By way of an actor, so that it dies with the runner.
         let part = Part::Become { program: program.to_owned(), arguments };
-        let spec =
-            ActorSpec { runner: process::id(), netns: None, comm: "lab-diagnosis".into(), part };
+        let comm = "lab-diagnosis".into();
+        let spec = ActorSpec { runner: process::id(), netns: None, comm, cgroup: None, part };
         let mut command = cast::command(program, &spec)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =

@@ -11,6 +11,7 @@
 
 mod actor;
 mod cast;
+mod cgroup_program;
 mod command;
 mod counters;
 mod diagnosis;

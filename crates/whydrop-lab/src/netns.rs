@@ -81,7 +81,8 @@ pub fn sweep() -> Result<Vec<String>, LabError> {
         let _ = fs::remove_file(Path::new(RUN).join(&name));
         removed.push(name);
     }
-    for root in crate::quota::roots().chain([Path::new(GROUPS)]) {
+    let groups = crate::quota::roots().chain(crate::cgroup_program::roots());
+    for root in groups.chain([Path::new(GROUPS)]) {
         for name in orphans(&root.display().to_string())? {
             // Its processes went with the runner; the kernel may take a moment to bury them.
             if fs::remove_dir(root.join(&name)).is_ok() {

@@ -27,6 +27,9 @@ pub(crate) struct ActorSpec {
     pub(crate) netns: Option<PathBuf>,
     /// Name to go by (`/proc/PID/comm`).
     pub(crate) comm: String,
+    /// Folder of the control group to play in, entered before anything is opened: a socket stays with
+    /// the group that it was made in.
+    pub(crate) cgroup: Option<PathBuf>,
     /// What to do.
     pub(crate) part: Part,
 }

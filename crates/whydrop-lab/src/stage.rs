@@ -10,6 +10,7 @@ use whydrop_model::{NetnsRef, ProcessRef};
 
 use crate::LabError;
 use crate::cast::Actor;
+use crate::cgroup_program::CgroupProgram;
 use crate::counters::{self, CounterName, Values};
 use crate::netns::{Netns, Tag};
 use crate::part::{ActorSpec, Message, Part, Tally};
@@ -45,6 +46,7 @@ pub(crate) struct Stage<'a> {
     /// Of the servers, so after them.
     quotas: Vec<Quota>,
     memories: Vec<SocketMemory>,
+    programs: Vec<CgroupProgram>,
     lan: Lan,
     scenario: &'a Scenario,
     watched: BTreeSet<CounterName>,
@@ -78,6 +80,7 @@ impl<'a> Stage<'a> {
             servers: Vec::new(),
             quotas: Vec::new(),
             memories: Vec::new(),
+            programs: Vec::new(),
             lan,
             scenario,
             watched,
@@ -85,11 +88,15 @@ impl<'a> Stage<'a> {
             stop,
         };
         for listener in scenario.listeners() {
-            let actor = stage.serve(&listener)?;
+            let group = tag.group(listener.name);
+            let program = listener.cgroup_program.map(|hook| CgroupProgram::create(&group, hook));
+            let program = program.transpose()?;
+            let actor = stage.serve(&listener, program.as_ref())?;
             stage.servers.push(actor);
+            stage.programs.extend(program);
         }
         for program in &scenario.tun_program {
-            let actor = stage.start(&program.role, &program.name, program.part())?;
+            let actor = stage.start(&program.role, &program.name, None, program.part())?;
             actor.wait_ready(stage.stop)?;
             stage.clients.push(actor);
         }
@@ -119,19 +126,31 @@ impl<'a> Stage<'a> {
         Ok(stage)
     }
 
-    fn serve(&self, listener: &Listener<'_>) -> Result<Actor, LabError> {
+    fn serve(
+        &self,
+        listener: &Listener<'_>,
+        program: Option<&CgroupProgram>,
+    ) -> Result<Actor, LabError> {
         let part = self.scenario.part(listener).ok_or_else(|| LabError::Scenario {
             name: self.scenario.name.clone(),
             message: format!("role `{}` has no address", listener.role),
         })?;
-        let actor = self.start(listener.role, listener.name, part)?;
+        let group = program.map(CgroupProgram::folder);
+        let actor = self.start(listener.role, listener.name, group, part)?;
         actor.wait_ready(self.stop)?;
         Ok(actor)
     }
 
-    fn start(&self, role: &str, name: &str, part: Part) -> Result<Actor, LabError> {
+    fn start(
+        &self,
+        role: &str,
+        name: &str,
+        group: Option<&Path>,
+        part: Part,
+    ) -> Result<Actor, LabError> {
         let netns = Some(self.lan.get(role)?.path());
-        let spec = ActorSpec { runner: process::id(), netns, comm: name.to_owned(), part };
+        let (comm, cgroup) = (name.to_owned(), group.map(Path::to_owned));
+        let spec = ActorSpec { runner: process::id(), netns, comm, cgroup, part };
         Actor::start(self.program, &spec)
     }
 
@@ -181,7 +200,7 @@ impl<'a> Stage<'a> {
     fn client(&self, traffic: &Traffic) -> Result<Actor, LabError> {
         let Traffic { from, play, .. } = traffic;
         let part = Part::Play { to: self.scenario.target(traffic), play: play.clone() };
-        self.start(from, "lab-traffic", part)
+        self.start(from, "lab-traffic", None, part)
     }
 
     /// The counters that the scenario makes a claim about, now.

@@ -52,6 +52,24 @@ pub struct Cgroup {
     pub settings: BTreeMap<String, String>,
 }
 
+/// BPF programs that see what a process receives and sends: those on its control group (v2) and the
+/// groups above it, when the window closed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CgroupPrograms {
+    /// The process.
+    pub pid: u32,
+    /// Path of its group, as in `/proc/PID/cgroup`.
+    pub path: String,
+    /// Folder of the group, for commands.
+    pub folder: String,
+    /// Ids of the programs that see what they receive, in the order in which they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<u32>,
+    /// Ids of those that see what they send, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<u32>,
+}
+
 impl Cgroup {
     /// Whether this process runs in it or below it.
     #[must_use]

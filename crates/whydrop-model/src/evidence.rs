@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cgroup, CpuSide, DropTotal, EventEvidence, Flow, Namespace, NeighbourTable, ProtocolMemory,
-    SoftnetCpu, TracerEvidence,
+    Cgroup, CgroupPrograms, CpuSide, DropTotal, EventEvidence, Flow, Namespace, NeighbourTable,
+    ProtocolMemory, SoftnetCpu, TracerEvidence,
 };
 
 /// Version of the evidence document that this release writes.
@@ -44,7 +44,11 @@ pub struct Evidence {
     /// Neighbour tables, which serve all namespaces; empty if unreadable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub neighbour_tables: Vec<NeighbourTable>,
-    /// Names of the BPF programs at XDP hooks, by id. Filters of traffic control have theirs.
+    /// BPF programs on the control groups of sockets whose packets a filter dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroup_programs: Vec<CgroupPrograms>,
+    /// Names of the BPF programs at XDP hooks and on control groups, by id. Filters of traffic control
+    /// have theirs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bpf_programs: BTreeMap<u32, String>,
     /// Namespaces, the own one first, then by inode.

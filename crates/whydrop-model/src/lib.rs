@@ -25,7 +25,7 @@ mod route;
 mod sighting;
 mod socket;
 
-pub use cgroup::{Cgroup, OpenFiles, Pod};
+pub use cgroup::{Cgroup, CgroupPrograms, OpenFiles, Pod};
 pub use change::{
     Answer, Cure, Effect, Handover, LinkAttribute, Proposal, Shortage, SocketOf, Target, Trial,
     Write,

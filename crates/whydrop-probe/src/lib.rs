@@ -12,6 +12,7 @@
 mod attach;
 mod baseline;
 mod btf;
+mod cgroups;
 mod counts;
 mod error;
 mod events;
@@ -30,6 +31,7 @@ mod wire;
 pub use attach::{Options, VMLINUX_BTF};
 pub use baseline::Baseline;
 pub use btf::{Btf, Enum, Malformed};
+pub use cgroups::{CgroupHook, cgroup_programs};
 pub use counts::{Count, Counts};
 pub use error::Error;
 pub use events::{EventCount, Events};

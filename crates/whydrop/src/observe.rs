@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use whydrop_collect::{Observation, Watch};
+use whydrop_collect::{Observation, Roots, Watch};
 use whydrop_model::{
-    EVIDENCE_SCHEMA, EventEvidence, Evidence, Host, Namespace, NotChecked, ObservedWindow, Scope,
-    TracerEvidence,
+    CgroupPrograms, EVIDENCE_SCHEMA, EventEvidence, Evidence, Exemplar, Host, Namespace,
+    NotChecked, ObservedWindow, Scope, TracerEvidence,
 };
+use whydrop_probe::CgroupHook;
 
 use crate::cli::Observe;
 use crate::progress::Progress;
@@ -19,6 +20,9 @@ use crate::trace::Trace;
 /// How long a wait for events may last. A signal ends it, unless it comes just before it begins; a ring
 /// that fills up does so, too. To wake up more often would be most of what an idle window costs.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
+
+/// Reasons with which programs on control groups refuse packets; of those received, and those sent.
+const BY_CGROUP: [&str; 2] = ["SOCKET_FILTER", "BPF_CGROUP_EGRESS"];
 
 /// Observes this host until `duration` is over or a signal comes. What cannot be examined is in the
 /// evidence; only a wrong request is an error.
@@ -82,7 +86,9 @@ pub(crate) fn evidence(host: Host, what: &Observe, seen: Seen) -> Evidence {
     let scope = Scope { netns: what.netns.clone() };
     confine(&mut tracer, &mut events, &namespaces, &scope);
     name_devices(&mut tracer, &mut events, &namespaces);
-    let (bpf_programs, unnamed) = program_names(&namespaces);
+    let (cgroup_programs, unasked) = cgroup_programs(&tracer, &namespaces);
+    not_checked.extend(unasked);
+    let (bpf_programs, unnamed) = program_names(&namespaces, &cgroup_programs);
     not_checked.extend(unnamed);
     Evidence {
         schema: EVIDENCE_SCHEMA.into(),
@@ -96,6 +102,7 @@ pub(crate) fn evidence(host: Host, what: &Observe, seen: Seen) -> Evidence {
         neighbour_tables,
         protocol_memory,
         cgroups,
+        cgroup_programs,
         bpf_programs,
         namespaces,
         not_checked,
@@ -129,17 +136,53 @@ fn confine(
     tracer.suppressed = not_kept - tracer.ring_full;
 }
 
-/// Names of the programs at XDP hooks, which devices tell by id alone.
+/// The BPF programs on the control groups of sockets whose packets a filter dropped: theirs, or one of
+/// the socket itself, which only the diagnosis tells apart. Asks nothing if there was no such packet.
+fn cgroup_programs(
+    tracer: &TracerEvidence,
+    namespaces: &[Namespace],
+) -> (Vec<CgroupPrograms>, Option<NotChecked>) {
+    let refused = |one: &&Exemplar| BY_CGROUP.contains(&one.reason.as_str());
+    let sockets = tracer.exemplars.iter().filter(refused).filter_map(|one| one.socket.as_ref());
+    let inodes: BTreeSet<_> = sockets.map(|socket| socket.inode).filter(|it| *it != 0).collect();
+    let owners = namespaces.iter().flat_map(|namespace| {
+        let sockets = namespace.sockets.iter().map(|it| (it.inode, &it.owners));
+        sockets.chain(namespace.listeners.iter().map(|it| (it.inode, &it.owners)))
+    });
+    let owners = owners.filter(|(inode, _)| inodes.contains(inode)).flat_map(|(_, all)| all);
+    let pids: BTreeSet<_> = owners.map(|process| process.pid).collect();
+    let mut unasked = None;
+    let asked = pids.into_iter().filter_map(|pid| {
+        let (path, folder) = whydrop_collect::unified_group(&Roots::default(), pid)?;
+        let programs = |hook| whydrop_probe::cgroup_programs(&folder, hook);
+        match (programs(CgroupHook::Ingress), programs(CgroupHook::Egress)) {
+            (Ok(ingress), Ok(egress)) => {
+                let folder = folder.display().to_string();
+                Some(CgroupPrograms { pid, path, folder, ingress, egress })
+            }
+            (Err(why), _) | (_, Err(why)) => {
+                let what = format!("BPF programs on control group {path}");
+                unasked = Some(NotChecked { what, why: why.to_string() });
+                None
+            }
+        }
+    });
+    (asked.collect(), unasked)
+}
+
+/// Names of the programs at XDP hooks and on control groups, which the kernel tells by id alone.
 pub(crate) fn program_names(
     namespaces: &[Namespace],
+    groups: &[CgroupPrograms],
 ) -> (BTreeMap<u32, String>, Option<NotChecked>) {
     let links = namespaces.iter().flat_map(|namespace| &namespace.links);
-    let ids: BTreeSet<_> =
-        links.filter_map(|link| link.xdp.as_ref()).flat_map(|xdp| &xdp.programs).copied().collect();
+    let at_xdp = links.filter_map(|link| link.xdp.as_ref()).flat_map(|xdp| &xdp.programs);
+    let on_groups = groups.iter().flat_map(|group| group.ingress.iter().chain(&group.egress));
+    let ids: BTreeSet<_> = at_xdp.chain(on_groups).copied().collect();
     match whydrop_probe::program_names(&ids) {
         Ok(names) => (names, None),
         Err(why) => {
-            let what = "names of XDP programs".into();
+            let what = "names of BPF programs".into();
             (BTreeMap::new(), Some(NotChecked { what, why: why.to_string() }))
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Deserialize;
 
 use super::{Read, Scenario};
+use crate::cgroup_program::CgroupHook;
 use crate::part::{IdleSocket, Part, Receive, SocketKind};
 
 /// A UDP server.
@@ -26,6 +27,8 @@ pub(crate) struct UdpServer {
     /// A filter of its own refuses every datagram.
     #[serde(default)]
     pub(crate) refuse: bool,
+    /// A program on its control group refuses what passes there; absent for none.
+    pub(crate) cgroup_program: Option<CgroupHook>,
     /// When it reads.
     #[serde(default)]
     pub(crate) read: Read,
@@ -88,6 +91,8 @@ pub(crate) struct Listener<'a> {
     pub(crate) cpu_quota: Option<u32>,
     /// Bytes that its sockets may take together.
     pub(crate) socket_memory: Option<u64>,
+    /// What a program on its control group refuses.
+    pub(crate) cgroup_program: Option<CgroupHook>,
     /// Its socket's name, if that is not its address.
     named: Option<String>,
 }
@@ -130,6 +135,7 @@ impl Scenario {
             relisten: server.relisten,
             cpu_quota: server.cpu_quota,
             socket_memory: server.socket_memory,
+            cgroup_program: None,
             named: None,
         });
         let udp = self.udp_server.iter().map(|server| Listener {
@@ -142,6 +148,7 @@ impl Scenario {
             relisten: false,
             cpu_quota: server.cpu_quota,
             socket_memory: None,
+            cgroup_program: server.cgroup_program,
             named: None,
         });
         let idle = self.idle_socket.iter().map(|server| Listener {
@@ -154,6 +161,7 @@ impl Scenario {
             relisten: false,
             cpu_quota: None,
             socket_memory: None,
+            cgroup_program: None,
             named: Some(server.socket()),
         });
         tcp.chain(udp).chain(idle)

@@ -62,6 +62,9 @@ pub(crate) struct Change {
     pub(crate) rcvbuf: Option<u32>,
     /// False if it drops its filter.
     pub(crate) refuse: Option<bool>,
+    /// True if no program is attached to its control group any more.
+    #[serde(default)]
+    pub(crate) detached: bool,
     /// As in a UDP server.
     pub(crate) read: Option<Read>,
     /// As in a tun program.
@@ -119,6 +122,7 @@ impl Scenario {
             server.bind = change.bind.or(server.bind);
             server.rcvbuf = change.rcvbuf.or(server.rcvbuf).filter(|_| !change.default_rcvbuf);
             server.refuse = change.refuse.unwrap_or(server.refuse);
+            server.cgroup_program = server.cgroup_program.filter(|_| !change.detached);
             server.read = change.read.unwrap_or(server.read);
             server.cpu_quota = server.cpu_quota.filter(|_| !change.unlimited);
             server.connected_to = server.connected_to.filter(|_| !change.unconnected);

@@ -145,7 +145,8 @@ fn evidence(seen: Observation, tracer: &TracerEvidence, host: &Host, netns: &[St
         neighbour_tables: seen.neighbour_tables,
         protocol_memory: seen.protocol_memory,
         cgroups: seen.cgroups,
-        bpf_programs: program_names(&seen.namespaces).0,
+        cgroup_programs: Vec::new(),
+        bpf_programs: program_names(&seen.namespaces, &[]).0,
         namespaces: seen.namespaces,
         not_checked: seen.not_checked,
     }
