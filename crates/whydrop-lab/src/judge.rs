@@ -29,9 +29,9 @@ pub(crate) struct Truth<'a> {
 /// What the traffic of a scenario did.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Played {
-    /// What the counters grew by when they had come to a rest.
+    /// What the counters grew by from when the program watched until they had come to a rest.
     pub(crate) moved: Values,
-    /// What they had grown by when the program was done, should they have moved again.
+    /// What they grew by from before it was started until it was done, should they have moved besides.
     pub(crate) at_most: Values,
     /// How each piece of traffic went.
     pub(crate) traffic: Vec<Tally>,

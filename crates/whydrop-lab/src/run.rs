@@ -135,10 +135,11 @@ impl Runner {
     ) -> Result<(Vec<Played>, Answer), LabError> {
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
-        let before: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
+        let first: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
         let names = stages.iter().flat_map(Stage::observed);
         let ready = tags.first().map(Tag::ready_file).unwrap_or_default();
         let diagnosis = Diagnosis::start(&self.program, self.attach, names, ready, &self.stop)?;
+        let before: Vec<_> = stages.iter().map(Stage::read).collect::<Result<_, _>>()?;
         spent.watch = lap();
         if alone {
             // What disturbs others is played when the others are over.
@@ -158,12 +159,13 @@ impl Runner {
         spent.settle = lap();
         let answer = diagnosis.finish(&self.stop)?;
         spent.report = lap();
-        // The program read its counters for the last time between these two readings. As a rule they
-        // are equal, and then there is but one right number.
+        // The program read its counters for the first time between two readings, and for the last time
+        // between two others. As a rule both are equal, and then there is but one right number.
         let mut played = Vec::new();
-        for ((stage, before), after) in stages.iter().zip(&before).zip(&after) {
+        let readings = first.iter().zip(&before).zip(&after);
+        for (stage, ((first, before), after)) in stages.iter().zip(readings) {
             let moved = counters::growth(before, after);
-            let at_most = counters::growth(before, &stage.read()?);
+            let at_most = counters::growth(first, &stage.read()?);
             played.push(Played { moved, at_most, traffic: stage.tallies() });
         }
         Ok((played, answer))
