@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use whydrop_model::{
-    Confidence, DropTotal, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace, Remedy,
+    Confidence, DropTotal, Evidence, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace, Remedy,
     Severity, Site, SocketRef,
 };
 
@@ -234,6 +234,19 @@ impl<'e> Group<'e> {
         let same = self.claims.iter().all(|claim| claim.total.ifindex == ifindex);
         let mut links = self.namespace.filter(|_| same)?.links.iter();
         links.find(|link| link.ifindex == ifindex)
+    }
+
+    /// The device behind this one with its namespace, if it is among the evidence: the other end of a
+    /// veth pair, the lower device of a VLAN or macvlan.
+    pub(crate) fn link_behind(&self, evidence: &'e Evidence) -> Option<(&'e Namespace, &'e Link)> {
+        let lower = self.link()?.lower?;
+        let namespace = match lower.netnsid {
+            None => self.netns,
+            Some(_) => lower.netns,
+        };
+        let namespace = evidence.namespace(namespace?)?;
+        let mut links = namespace.links.iter();
+        Some((namespace, links.find(|other| other.ifindex == lower.ifindex)?))
     }
 
     /// Growth of the device's counters, those that grew.

@@ -5,7 +5,7 @@
 //! end, while the sending one's `tx_dropped` counts it. Look-alike: without GRO and XDP the packet goes to a
 //! CPU's backlog.
 
-use whydrop_model::{Evidence, EvidenceItem, EvidenceKind, Link, Namespace, Severity};
+use whydrop_model::{EvidenceItem, EvidenceKind, Link, Namespace, Severity};
 
 use crate::case::Case;
 use crate::command;
@@ -33,7 +33,7 @@ impl Rule for VethRingFull {
         let evidence = case.evidence();
         let claims = case.claim(|total| KIND.signatures.iter().any(|it| it.matches(total)));
         for group in traced::by_device(case, claims) {
-            let sender = sender(evidence, &group);
+            let sender = group.link_behind(evidence);
             let told = told(&group, sender);
             let grown = sender.and_then(|(_, link)| {
                 let dropped = link.stats.get("tx_dropped").map_or(0, |pair| pair.delta());
@@ -76,18 +76,6 @@ fn told(group: &Group<'_>, sender: Option<(&Namespace, &Link)>) -> Told {
         ],
         ..Told::default()
     }
-}
-
-/// The other end of the pair, if it is among the evidence.
-fn sender<'e>(evidence: &'e Evidence, group: &Group<'e>) -> Option<(&'e Namespace, &'e Link)> {
-    let lower = group.link()?.lower?;
-    let namespace = match lower.netnsid {
-        None => group.netns,
-        Some(_) => lower.netns,
-    };
-    let namespace = evidence.namespace(namespace?)?;
-    let mut links = namespace.links.iter();
-    Some((namespace, links.find(|other| other.ifindex == lower.ifindex)?))
 }
 
 #[cfg(test)]
