@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use whydrop_model::{
-    Confidence, DropTotal, Evidence, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace, Remedy,
-    Severity, Site, SocketRef,
+    Confidence, DropTotal, Evidence, EvidenceItem, EvidenceKind, Exemplar, Flow, Link, Namespace,
+    Remedy, Severity, Site, SocketRef,
 };
 
 use crate::case::{self, Case, Claim, Conclusion, Loss};
