@@ -36,7 +36,7 @@ A scenario is one file in [scenarios](../crates/whydrop-lab/scenarios). It is ri
 - its counters moved as it claims (`counters`), or else no report could be judged by it;
 - each cause it expects was found in its namespace with its class, one of its variants, and where it
   says so its device, object, or socket and process; and counts exactly as many packets as
-  `packets-from` adds up to;
+  `packets-from` adds up to, less at most what the report says that its tracer lost;
 - nothing else that loses packets was found, and nothing of what must be `quiet`;
 - nothing is unexplained, the sums of the ledger agree, and verdict and exit status are those that
   follow from what is expected.

@@ -163,6 +163,17 @@ fn any_number_that_the_counters_had_meanwhile_is_right() {
 }
 
 #[test]
+fn what_the_tracer_says_it_lost_may_be_missing() {
+    let scenario = scenario();
+    for (packets, lost, right) in [(22, 2, true), (21, 2, false), (23, 0, false), (25, 2, false)] {
+        let mut report = report(vec![Finding { packets, ..finding(&scenario) }]);
+        report.tracer.lost = lost;
+        let failures = judge(&scenario, report, 1).failures;
+        assert_eq!(failures.is_empty(), right, "{packets} {lost}: {failures:?}");
+    }
+}
+
+#[test]
 fn a_second_finding_may_be_one_too_many() {
     let scenario = scenario();
     let with = |cause: &str, class, packets| {
