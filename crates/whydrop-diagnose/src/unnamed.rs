@@ -9,7 +9,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use whydrop_model::{DropTotal, Evidence, Exemplar, Flow, Namespace, Qdisc, TracerEvidence};
+use whydrop_model::{
+    DropTotal, Evidence, Exemplar, Flow, Namespace, NeighbourTable, Qdisc, TracerEvidence,
+};
+
+/// `ETH_P_IPV6` (`include/uapi/linux/if_ether.h`).
+const IPV6: u16 = 0x86dd;
 
 /// What a drop without a reason has.
 const UNNAMED: &str = "NOT_SPECIFIED";
@@ -30,16 +35,18 @@ enum Of {
     All,
     /// As many as these counters of the namespace grew by.
     Counted(&'static [&'static str]),
-    /// As many as the first counter grew by beyond the second, which counts some of them too.
-    CountedBeyond(&'static str, &'static str),
+    /// As many as the counter grew by beyond the others, which count some of what it counts.
+    CountedBeyond(&'static str, &'static [&'static str]),
     /// TCP segments that ask for a connection, as many as the counter grew by.
     Syns(&'static str),
     /// As many as the classifiers of the device dropped.
     Classified,
     /// All, if every flow that was seen is of this kind.
     Flows(fn(&Flow, &Namespace) -> bool),
-    /// All that were freed on behalf of this function.
-    CalledBy(&'static str),
+    /// As many as the neighbour tables counted packets that had no room to wait in.
+    Unresolved,
+    /// All that were freed on behalf of one of these functions.
+    CalledBy(&'static [&'static str]),
     /// All that are left: every other meaning is counted.
     Rest,
 }
@@ -48,11 +55,23 @@ const fn meaning(symbol: &'static str, reason: &'static str, of: Of) -> Meaning 
     Meaning { symbol, reason, of }
 }
 
+/// What `Udp.InErrors` counts beside datagrams that are malformed.
+const UDP_ERRORS: &[&str] = &["Udp.InCsumErrors", "Udp.RcvbufErrors", "Udp.MemErrors"];
+
+/// Functions with which sockets end that still hold something.
+const SOCKETS_END: &[&str] = &[
+    "netlink_sock_destruct",
+    "inet_sock_destruct",
+    "unix_sock_destructor",
+    "packet_sock_destruct",
+];
+
 /// Where 5.10 to 5.16 free packets; what one site means in the order in which it is taken.
 const MEANINGS: &[Meaning] = &[
     meaning("nf_hook_slow", "NETFILTER_DROP", Of::All),
     meaning("__udp4_lib_rcv", "NO_SOCKET", Of::Counted(&["Udp.NoPorts"])),
     meaning("__udp4_lib_rcv", "UDP_CSUM", Of::Counted(&["Udp.InCsumErrors"])),
+    meaning("__udp4_lib_rcv", "PKT_TOO_SMALL", Of::CountedBeyond("Udp.InErrors", UDP_ERRORS)),
     meaning("__udp6_lib_rcv", "NO_SOCKET", Of::Counted(&["snmp6.Udp6NoPorts"])),
     meaning("__udp6_lib_rcv", "UDP_CSUM", Of::Counted(&["snmp6.Udp6InCsumErrors"])),
     meaning("udp_queue_rcv_one_skb", "SOCKET_RCVBUFF", Of::Counted(&["Udp.RcvbufErrors"])),
@@ -62,6 +81,7 @@ const MEANINGS: &[Meaning] = &[
     meaning("udpv6_queue_rcv_one_skb", "PROTO_MEM", Of::Counted(&["snmp6.Udp6MemErrors"])),
     meaning("udpv6_queue_rcv_one_skb", "UDP_CSUM", Of::Counted(&["snmp6.Udp6InCsumErrors"])),
     meaning("tcp_v4_rcv", "TCP_CSUM", Of::Counted(&["Tcp.InCsumErrors"])),
+    meaning("tcp_v4_rcv", "PKT_TOO_SMALL", Of::CountedBeyond("Tcp.InErrs", &["Tcp.InCsumErrors"])),
     meaning("tcp_v4_rcv", "TCP_MD5NOTFOUND", Of::Counted(&["TcpExt.TCPMD5NotFound"])),
     meaning("tcp_v4_rcv", "TCP_MD5UNEXPECTED", Of::Counted(&["TcpExt.TCPMD5Unexpected"])),
     meaning("tcp_v4_rcv", "TCP_MD5FAILURE", Of::Counted(&["TcpExt.TCPMD5Failure"])),
@@ -80,13 +100,19 @@ const MEANINGS: &[Meaning] = &[
     meaning("ip_rcv_finish_core", "IP_LOCAL_SOURCE", Of::Flows(from_ourselves)),
     // A wrong checksum counts as a wrong header too.
     meaning("ip_rcv_core", "IP_CSUM", Of::Counted(&["IpExt.InCsumErrors"])),
-    meaning("ip_rcv_core", "IP_INHDR", Of::CountedBeyond("Ip.InHdrErrors", "IpExt.InCsumErrors")),
+    meaning(
+        "ip_rcv_core",
+        "IP_INHDR",
+        Of::CountedBeyond("Ip.InHdrErrors", &["IpExt.InCsumErrors"]),
+    ),
     meaning("ip_rcv_core", "PKT_TOO_SMALL", Of::Counted(&["IpExt.InTruncatedPkts"])),
     meaning("ip_rcv_core", "OTHERHOST", Of::Rest),
     meaning("ip6_rcv_core", "IP_INHDR", Of::Counted(&["snmp6.Ip6InHdrErrors"])),
     meaning("ip6_rcv_core", "PKT_TOO_SMALL", Of::Counted(&["snmp6.Ip6InTruncatedPkts"])),
     meaning("ip6_rcv_core", "IPV6DISABLED", Of::Counted(&["snmp6.Ip6InDiscards"])),
     meaning("ip6_rcv_core", "OTHERHOST", Of::Rest),
+    meaning("ip_error", "IP_INADDRERRORS", Of::Counted(&["Ip.InAddrErrors"])),
+    meaning("ip_error", "IP_INNOROUTES", Of::Counted(&["IpExt.InNoRoutes"])),
     meaning("ip_forward", "IP_INHDR", Of::Counted(&["Ip.InHdrErrors"])),
     meaning("ip_forward", "PKT_TOO_BIG", Of::Counted(&["Ip.FragFails"])),
     meaning("ip6_forward", "IP_INHDR", Of::Counted(&["snmp6.Ip6InHdrErrors"])),
@@ -94,7 +120,10 @@ const MEANINGS: &[Meaning] = &[
     meaning("ip6_forward", "IP_INADDRERRORS", Of::Counted(&["snmp6.Ip6InAddrErrors"])),
     meaning("__netif_receive_skb_core", "TC_INGRESS", Of::Classified),
     meaning("__dev_queue_xmit", "TC_EGRESS", Of::Classified),
-    meaning("kfree_skb_list", "QDISC_DROP", Of::CalledBy("__dev_queue_xmit")),
+    meaning("kfree_skb_list", "QDISC_DROP", Of::CalledBy(&["__dev_queue_xmit"])),
+    meaning("__neigh_event_send", "NEIGH_QUEUEFULL", Of::Unresolved),
+    meaning("inet_sock_destruct", "QUEUE_PURGE", Of::All),
+    meaning("skb_queue_purge", "QUEUE_PURGE", Of::CalledBy(SOCKETS_END)),
 ];
 
 /// From an address that no host has (`ip_route_input_slow`, `net/ipv4/route.c`, 6.12).
@@ -200,9 +229,9 @@ impl Left<'_> {
             Of::Counted(names) if counted => names
                 .iter()
                 .fold(0, |taken, name| taken + self.counted(total, name, packets - taken)),
-            Of::CountedBeyond(name, beyond) if counted => {
-                let both = self.growth(total, beyond);
-                let own = self.growth(total, name).saturating_sub(both);
+            Of::CountedBeyond(name, others) if counted => {
+                let others = others.iter().map(|other| self.growth(total, other)).sum();
+                let own = self.growth(total, name).saturating_sub(others);
                 self.counted(total, name, packets.min(own))
             }
             Of::Syns(name) if counted && total.marks.syn => self.counted(total, name, packets),
@@ -213,11 +242,22 @@ impl Left<'_> {
                 _ => 0,
             },
             Of::Classified => self.classified(total, packets),
-            Of::CalledBy(caller) => {
+            Of::Unresolved => {
+                let cache = if total.l3 == IPV6 { "ndisc_cache" } else { "arp_cache" };
+                let tables = self.evidence.neighbour_tables.iter().filter(|it| it.name == cache);
+                let growth = |it: &NeighbourTable| {
+                    it.stats.get("unresolved_discards").map_or(0, |pair| pair.delta())
+                };
+                // One table serves all namespaces.
+                let discarded = tables.map(growth).sum();
+                self.give((0, cache), discarded, packets)
+            }
+            Of::CalledBy(callers) => {
                 let mut seen =
                     self.evidence.tracer.exemplars.iter().filter(|one| shows(one, total));
-                let called =
-                    |one: &Exemplar| one.stack.get(1).is_some_and(|it| it.symbol == *caller);
+                let called = |one: &Exemplar| {
+                    one.stack.get(1).is_some_and(|it| callers.contains(&it.symbol.as_str()))
+                };
                 if seen.next().is_some_and(called) && seen.all(called) { packets } else { 0 }
             }
             Of::Counted(_) | Of::CountedBeyond(..) | Of::Syns(_) | Of::Flows(_) => 0,
@@ -234,7 +274,12 @@ impl Left<'_> {
 
     fn counted(&mut self, total: &DropTotal, name: &'static str, packets: u64) -> u64 {
         let growth = self.growth(total, name);
-        let given = self.counters.entry((total.netns.unwrap_or(0), name)).or_default();
+        self.give((total.netns.unwrap_or(0), name), growth, packets)
+    }
+
+    /// Gives away what is left of a growth, at most so many packets.
+    fn give(&mut self, counter: (u64, &'static str), growth: u64, packets: u64) -> u64 {
+        let given = self.counters.entry(counter).or_default();
         let taken = growth.saturating_sub(*given).min(packets);
         *given += taken;
         taken
@@ -323,6 +368,31 @@ mod tests {
         let packets: Vec<_> = reasons(&evidence).into_iter().map(|one| (one.0, one.1)).collect();
         let expected = [("IP_CSUM", 2), ("IP_INHDR", 3), ("OTHERHOST", 4)];
         assert_eq!(packets, expected.map(|(reason, packets)| (reason.to_owned(), packets)));
+    }
+
+    #[test]
+    fn what_counts_for_several_is_taken_without_the_others() {
+        let mut evidence = old("__udp4_lib_rcv", 9);
+        sample::count(&mut evidence, "Udp.InErrors", 7);
+        sample::count(&mut evidence, "Udp.RcvbufErrors", 4);
+        sample::count(&mut evidence, "Udp.InCsumErrors", 1);
+        let packets: Vec<_> = reasons(&evidence).into_iter().map(|one| (one.0, one.1)).collect();
+        let expected = [("UDP_CSUM", 1), ("PKT_TOO_SMALL", 2), ("NOT_SPECIFIED", 6)];
+        assert_eq!(packets, expected.map(|(reason, packets)| (reason.to_owned(), packets)));
+    }
+
+    #[test]
+    fn the_neighbour_table_counts_what_could_not_wait() {
+        let mut evidence = old("__neigh_event_send", 9);
+        assert_eq!(reasons(&evidence)[0].0, "NOT_SPECIFIED");
+        let pair = whydrop_model::Pair { before: 1, after: 9 };
+        evidence.neighbour_tables.push(whydrop_model::NeighbourTable {
+            name: "arp_cache".into(),
+            stats: [("unresolved_discards".to_owned(), pair)].into(),
+            ..whydrop_model::NeighbourTable::default()
+        });
+        let packets: Vec<_> = reasons(&evidence).into_iter().map(|one| (one.0, one.1)).collect();
+        assert_eq!(packets, [("NEIGH_QUEUEFULL".to_owned(), 8), ("NOT_SPECIFIED".to_owned(), 1)]);
     }
 
     #[test]

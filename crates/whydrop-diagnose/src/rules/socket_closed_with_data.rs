@@ -21,6 +21,8 @@ const SIGNATURES: &[Signature] = &[
     drops("NOT_SPECIFIED", "skb_rbtree_purge"),
     drops("NOT_SPECIFIED", "tun_queue_purge"),
     drops("QUEUE_PURGE", "skb_queue_purge_reason"),
+    // Before 6.6, without a reason.
+    drops("QUEUE_PURGE", "skb_queue_purge"),
     drops("QUEUE_PURGE", "inet_sock_destruct"),
     drops("QUEUE_PURGE", "tcp_disconnect"),
     drops("QUEUE_PURGE", "mptcp_destroy_common"),
