@@ -78,7 +78,8 @@ enum Outcome {
     Failed(String),
 }
 
-/// Runs the task: all kernels, and then writes the page; or only those that are named.
+/// Runs the task: all kernels, or those that are named. The page is written when every kernel has
+/// answered, now or in an earlier run.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let known: Vec<_> = LINES.iter().map(|line| line.name).chain([HOST]).collect();
     if let Some(unknown) = arguments.iter().find(|name| !known.contains(&name.as_str())) {
@@ -90,15 +91,24 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     }
     let asked = |name: &str| arguments.is_empty() || arguments.iter().any(|it| it == name);
     let rows = visit_all(root, &asked)?;
-    if arguments.is_empty() {
-        let page = root.join("docs/compatibility.md");
-        let collectors = collectors(root)?;
-        fs::write(&page, page::write(&rows, &collectors))
-            .with_context(|| page.display().to_string())?;
-    } else {
-        println!("docs/compatibility.md stays as it is: it is written when all kernels are run");
-    }
-    judge(&rows)
+    let judged = judge(&rows);
+    let earlier = known.into_iter().filter(|name| !asked(name)).map(|name| earlier(root, name));
+    let Some(earlier) = earlier.collect::<Option<Vec<Row>>>() else {
+        println!("docs/compatibility.md stays as it is: not all other kernels were run earlier");
+        return judged;
+    };
+    let mut rows: Vec<Row> = rows.into_iter().chain(earlier).collect();
+    rows.sort_by_cached_key(|row| kernels::numbers(row.release()));
+    let page = root.join("docs/compatibility.md");
+    fs::write(&page, page::write(&rows, &collectors(root)?))
+        .with_context(|| page.display().to_string())?;
+    judged
+}
+
+/// What a kernel answered when it was last run here.
+fn earlier(root: &Path, name: &'static str) -> Option<Row> {
+    let heard = visit::earlier(&root.join("target/matrix").join(name)).ok()?;
+    Some(Row { name, outcome: outcome(Ok(heard)) })
 }
 
 /// A step of `cargo xtask ci`: facts on two kernels, and no times. Without qemu or the kernels, nothing

@@ -14,8 +14,8 @@ const HEAD: &str = "\
 
 What the release binary did on Debian's kernels for virtual machines (`-cloud-amd64`), booted in qemu by
 software emulation with two CPUs, and on the host that wrote this page. Every kernel is asked the same
-[questions](../xtask/src/matrix/questions.sh); `cargo xtask matrix KERNEL...` asks some of them again, as CI
-does with 6.1 and 6.12.
+[questions](../xtask/src/matrix/questions.sh); `cargo xtask matrix KERNEL...` asks some of them again, and
+CI asks 6.1 and 6.12.
 
 - *tp_btf*, *raw_tp*, *tp*: asked to attach in this way alone, it does, and the scenarios below that are
   played with each way are right.

@@ -86,6 +86,11 @@ pub(super) fn host(program: &Path, folder: &Path) -> Result<String> {
     read(&file("answers"))
 }
 
+/// What was answered when this was last visited.
+pub(super) fn earlier(folder: &Path) -> Result<String> {
+    read(&folder.join("answers"))
+}
+
 /// Runs it to its end, which must come in time, and tells which question it is at.
 fn wait(name: &str, command: &mut Command, answers: &Path) -> Result<()> {
     let mut child = Running(command.stdin(Stdio::null()).spawn()?);
