@@ -2,7 +2,7 @@
 //! (draft-ietf-opsawg-pcapng).
 //!
 //! One section, little endian; an interface for each namespace and device, with times in
-//! nanoseconds; each drop an enhanced packet block with a [comment](comment) that says why the
+//! nanoseconds; each drop an enhanced packet block with a [comment] that says why the
 //! packet died. Every packet is written as an Ethernet frame: where the kernel had no Ethernet
 //! header (any more), the addresses are zero and the EtherType is the kernel's.
 

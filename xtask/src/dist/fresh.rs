@@ -160,7 +160,7 @@ fn diagnose(fresh: &Fresh) -> Result<()> {
     ensure!(report["schema"] == "whydrop.report/1", "no report");
     ensure!(report["tracer"]["attach"] != "none", "no tracer: {}", report["not_checked"]);
     println!("diagnosed for a second, tracer {}", report["tracer"]["attach"]);
-    let alone = "umount --lazy /proc /sys && exec whydrop --duration 0.1";
+    let alone = "umount --lazy /sys && umount --lazy /proc && exec whydrop --duration 0.1";
     let blind = fresh.within(&["unshare", "--mount", "sh", "-c", alone]).output()?;
     let told = String::from_utf8_lossy(&blind.stderr);
     ensure!(
