@@ -103,6 +103,8 @@ struct Running {
     misses_before: u64,
     kept: Kept,
     told: Told,
+    /// Once they were needed.
+    names: Option<Names>,
 }
 
 /// What earlier laps told.
@@ -201,6 +203,7 @@ impl Events {
             misses_before: 0,
             kept: Kept::default(),
             told: Told::default(),
+            names: None,
         };
         let btf = options.btf.clone();
         Ok((Self { running: Some(running), absent, btf, opened_ns: 0 }, not_checked))
@@ -269,7 +272,12 @@ impl Events {
         };
         let kept = std::mem::take(&mut running.kept.events);
         running.kept.per_key.clear();
-        let names = Names::read(&Btf::read(&self.btf)?, running.kept.traps.clone());
+        // The kernel's type information is megabytes, and does not change.
+        let mut names = match running.names.take() {
+            Some(names) => names,
+            None => Names::read(&Btf::read(&self.btf)?),
+        };
+        names.traps.clone_from(&running.kept.traps);
         let told = std::mem::replace(&mut running.told, now);
         let counts = grown(&running.told.totals, &told.totals);
         let growth = grown(&running.told.spilled, &told.spilled);
@@ -290,6 +298,7 @@ impl Events {
                 .collect(),
             ..EventEvidence::default()
         };
+        running.names = Some(names);
         evidence.exemplars.sort_by_key(|exemplar| exemplar.at_ns);
         evidence.settle();
         Ok(evidence)

@@ -163,12 +163,13 @@ pub(crate) fn numbered(number: u32) -> Option<&'static Tracepoint> {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     members: BTreeMap<(&'static str, u32), String>,
+    /// Names of traps, by that part of their address that is their code.
     pub(crate) traps: BTreeMap<u32, Box<str>>,
 }
 
 impl Names {
     /// Takes the members of the enums from the kernel's type information.
-    pub(crate) fn read(btf: &Btf, traps: BTreeMap<u32, Box<str>>) -> Self {
+    pub(crate) fn read(btf: &Btf) -> Self {
         let mut members = BTreeMap::new();
         for found in btf.enums() {
             for tracepoint in &TRACEPOINTS {
@@ -183,7 +184,7 @@ impl Names {
                 }
             }
         }
-        Self { members, traps }
+        Self { members, traps: BTreeMap::new() }
     }
 
     /// What a code says; empty if it says nothing.
@@ -319,8 +320,8 @@ mod tests {
             .enumeration("xdp_action", &[("XDP_ABORTED", 0), ("XDP_DROP", 1)])
             .enumeration("other", &[("XDP_OTHER", 1)])
             .bytes();
-        let traps = BTreeMap::from([(77, "blackhole_route".into())]);
-        let names = Names::read(&Btf::parse(btf).unwrap(), traps);
+        let mut names = Names::read(&Btf::parse(btf).unwrap());
+        names.traps = BTreeMap::from([(77, "blackhole_route".into())]);
         let code = |name: &str, code| {
             names.code(TRACEPOINTS.iter().find(|one| one.name == name).unwrap(), code)
         };
