@@ -1,7 +1,8 @@
 //! The eyes of whydrop: counters, queues and settings of a Linux host.
 //!
 //! [`Watch`] reads every network namespace at both ends of a window and looks at the listen queues
-//! in between; [`namespaces()`] lists the namespaces alone, [`host()`] tells the host. What is read
+//! in between; [`namespaces()`] lists the namespaces alone, [`host()`] tells the host, [`holders()`]
+//! whose a socket is. What is read
 //! ends in the types of `whydrop-model` and from there in the evidence.
 //!
 //! This crate reads files and netlink. It runs no program, computes no rate and judges nothing.
@@ -49,5 +50,6 @@ pub use enter::{listen_backlog, within};
 pub use error::Error;
 pub use host::host;
 pub use namespaces::{NamespaceRef, namespaces};
+pub use process::holders;
 pub use roots::Roots;
 pub use watch::{Observation, Options, Watch};

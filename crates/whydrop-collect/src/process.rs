@@ -79,6 +79,20 @@ pub(crate) fn owners(roots: &Roots, wanted: &BTreeMap<u64, BTreeSet<u64>>) -> Ow
     owners
 }
 
+/// The processes that hold sockets now, by inode of the socket. They are asked for by the inode of
+/// their namespace and their own; those that nobody seems to hold are missing.
+#[must_use]
+pub fn holders(
+    roots: &Roots,
+    wanted: &BTreeMap<u64, BTreeSet<u64>>,
+) -> BTreeMap<u64, Vec<Process>> {
+    let found = owners(roots, wanted).by_socket.into_iter();
+    let described = found.map(|(socket, pids)| {
+        (socket, pids.into_iter().filter_map(|pid| describe(roots, pid)).collect())
+    });
+    described.collect()
+}
+
 impl Owners {
     fn search(&mut self, roots: &Roots, pid: u32, sockets: &BTreeSet<u64>) {
         let entries = match fs::read_dir(folder(roots, pid).join("fd")) {

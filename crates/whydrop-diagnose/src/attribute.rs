@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use whydrop_model::{
-    Attribution, DropTotal, Evidence, Exemplar, Listener, Namespace, Process, QueueOwner, Socket,
-    SocketProtocol, TracerEvidence,
+    Attribution, DropTotal, Evidence, Exemplar, Flow, Listener, Namespace, Process, QueueOwner,
+    Socket, SocketProtocol, TracerEvidence,
 };
 
 use crate::case::Case;
@@ -25,6 +25,8 @@ pub struct Surroundings {
     /// For drops of no known namespace.
     elsewhere: Evidence,
     thresholds: Thresholds,
+    /// Holders of sockets with which nothing seemed to be wrong, by inode.
+    holders: BTreeMap<u64, Vec<Process>>,
 }
 
 impl Surroundings {
@@ -39,7 +41,13 @@ impl Surroundings {
         let of =
             |namespace: Namespace| Evidence { namespaces: vec![namespace], ..evidence.clone() };
         let by_netns = namespaces.into_iter().map(|one| (one.inode, of(one))).collect();
-        Self { by_netns, elsewhere: evidence, thresholds }
+        Self { by_netns, elsewhere: evidence, thresholds, holders: BTreeMap::new() }
+    }
+
+    /// Adds who holds sockets, by inode. The evidence tells it of listeners and of sockets in trouble.
+    #[must_use]
+    pub fn with_holders(self, holders: BTreeMap<u64, Vec<Process>>) -> Self {
+        Self { holders, ..self }
     }
 
     /// A namespace, if it was observed.
@@ -85,11 +93,13 @@ impl Surroundings {
     }
 
     /// The process whose socket a packet was for, or came from: the socket that the kernel named,
-    /// or else one that is bound to where the packet goes.
+    /// or else one that is connected as the packet says or bound to where it goes.
     #[must_use]
     pub fn owner(&self, drop: &Exemplar) -> Option<QueueOwner> {
         let namespace = self.namespace(drop.netns?)?;
-        queues::owner(holders(namespace, drop)?)
+        let named = || self.holders.get(&drop.socket?.inode).map(Vec::as_slice);
+        let holders = holders(namespace, drop).filter(|holders| !holders.is_empty());
+        queues::owner(holders.or_else(named)?)
     }
 
     /// The container that lives in a namespace, if all processes known there are of the same.
@@ -129,6 +139,11 @@ fn holders<'n>(namespace: &'n Namespace, drop: &Exemplar) -> Option<&'n [Process
         return listener.map(|one| &one.owners[..]).or_else(|| other().map(|one| &one.owners[..]));
     }
     let flow = drop.flow.as_ref()?;
+    let connected = connection(namespace, flow).map(|one| &one.owners[..]);
+    // One that was not accepted yet is still its listener's.
+    if let Some(owners) = connected.filter(|owners| !owners.is_empty()) {
+        return Some(owners);
+    }
     let (address, port) = (flow.destination.address, flow.destination.port?);
     match flow.protocol {
         TCP => {
@@ -150,6 +165,22 @@ fn holders<'n>(namespace: &'n Namespace, drop: &Exemplar) -> Option<&'n [Process
         }
         _ => None,
     }
+}
+
+/// The socket that is connected as a packet says: the one that it was for, or else the one that it
+/// came from.
+fn connection<'n>(namespace: &'n Namespace, flow: &Flow) -> Option<&'n Socket> {
+    let protocol = match flow.protocol {
+        TCP => SocketProtocol::Tcp,
+        UDP => SocketProtocol::Udp,
+        _ => return None,
+    };
+    let between = |local, remote| {
+        namespace.sockets.iter().find(|one| {
+            one.protocol == protocol && one.local == Some(local) && one.remote == Some(remote)
+        })
+    };
+    between(flow.destination, flow.source).or_else(|| between(flow.source, flow.destination))
 }
 
 #[cfg(test)]
@@ -219,8 +250,40 @@ mod tests {
             filtered: false,
         });
         assert_eq!(here.owner(&drop), None, "the kernel named another socket");
+        let other = Process { pid: 8, ..Process::default() };
+        let here = here.with_holders(BTreeMap::from([(98, vec![other])]));
+        assert_eq!(here.owner(&drop).map(|owner| owner.pid), Some(8));
         drop.socket.as_mut().expect("a socket").inode = 99;
         assert_eq!(here.owner(&drop).map(|owner| owner.comm), Some("web".into()));
         assert_eq!(here.container(sample::INODE), Some("c0ffee"));
+    }
+
+    #[test]
+    fn the_owner_of_a_connection_is_found_from_either_end() {
+        let mut drop = sample::exemplar(&sample::total("NO_SOCKET", "tcp_v4_rcv", 1), 80);
+        let flow = drop.flow.clone().expect("a flow");
+        let process = |pid| Process { pid, ..Process::default() };
+        let mut listener = sample::listener(128, 0, &[]);
+        listener.port = flow.destination.port.expect("a port");
+        listener.owners = vec![process(7)];
+        let mut evidence = sample::evidence();
+        evidence.namespaces[0].listeners = vec![listener];
+        evidence.namespaces[0].sockets = vec![Socket {
+            local: Some(flow.destination),
+            remote: Some(flow.source),
+            owners: vec![process(9)],
+            ..Socket::new(SocketProtocol::Tcp)
+        }];
+        let owner = |evidence: &Evidence, drop: &Exemplar| {
+            surroundings(evidence.clone()).owner(drop).map(|owner| owner.pid)
+        };
+        assert_eq!(owner(&evidence, &drop), Some(9));
+        // Not accepted yet.
+        evidence.namespaces[0].sockets[0].owners.clear();
+        assert_eq!(owner(&evidence, &drop), Some(7));
+        // What it sends.
+        evidence.namespaces[0].sockets[0].owners = vec![process(9)];
+        drop.flow = Some(Flow { source: flow.destination, destination: flow.source, ..flow });
+        assert_eq!(owner(&evidence, &drop), Some(9));
     }
 }
