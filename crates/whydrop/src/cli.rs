@@ -41,11 +41,25 @@ Settings (TOML): /etc/whydrop/config.toml, then ~/.config/whydrop/config.toml
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
-  whydrop watch tcp port 443 and host 10.0.0.7   only these packets; decided in the kernel
-  whydrop watch --reason '!NO_SOCKET' --dev eth0 every reason but one, on one device
-  whydrop watch --class fault,policy             what this host should not have lost, or was told to drop
-  whydrop watch -w drops.pcapng                  for Wireshark, with the cause of death of each packet
-  whydrop watch --stack --flame drops.svg        where in the kernel packets die";
+  whydrop watch tcp port 443 and host ::1   only these packets; the kernel decides
+  whydrop watch --class fault,policy        what this host loses, or was told to
+  whydrop watch --reason '!NO_SOCKET'       every reason but one
+  whydrop watch --count -d 10 --dev eth0    exact totals of ten seconds
+  whydrop watch -w drops.pcapng             for Wireshark, saying why each one died
+  whydrop watch -r drops.pcapng port 53     the same again, filtered
+  whydrop watch --stack --flame drops.svg   where in the kernel packets die";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  whydrop top                               everything on this host
+  whydrop top --netns web --interval 0.5    one namespace, twice a second
+
+h shows the keys; q leaves.";
+
+const SOCKETS_EXAMPLES: &str = "\
+Examples:
+  whydrop sockets                           two seconds of every queue
+  whydrop sockets --duration 60 --netns web one minute of one namespace";
 
 /// Why does this Linux host drop packets, and what makes it stop?
 ///
@@ -262,9 +276,6 @@ pub(crate) struct Watch {
     #[arg(long, conflicts_with_all = ["read", "write", "process", "container"])]
     pub(crate) count: bool,
 
-    #[command(flatten)]
-    pub(crate) only: Only,
-
     /// Show benign drops too, instead of counting them
     #[arg(long)]
     pub(crate) benign: bool,
@@ -313,6 +324,10 @@ pub(crate) struct Watch {
     /// Create this file once drops are shown
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
+
+    // The heading of these would go on over what came behind them.
+    #[command(flatten)]
+    pub(crate) only: Only,
 }
 
 /// Conditions on drops. Each may be repeated and takes a list; `!` before a word rules it out.
@@ -367,6 +382,7 @@ pub(crate) enum Lines {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = TOP_EXAMPLES)]
 pub(crate) struct Top {
     /// Look again after so many seconds
     #[arg(long, short, value_name = "SECONDS", default_value = "2", value_parser = interval)]
@@ -377,6 +393,7 @@ pub(crate) struct Top {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = SOCKETS_EXAMPLES)]
 pub(crate) struct Sockets {
     /// How long to look, in seconds; peaks and drops are those of this time
     #[arg(long, short, value_name = "SECONDS", default_value = "2", value_parser = seconds)]

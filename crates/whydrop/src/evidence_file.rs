@@ -73,7 +73,7 @@ fn parse(mut compressed: impl io::BufRead, path: &Path) -> anyhow::Result<Eviden
     let start =
         compressed.fill_buf().with_context(|| format!("cannot read evidence file {shown}"))?;
     if !GZIP_MAGIC.starts_with(&start[..start.len().min(GZIP_MAGIC.len())]) {
-        bail!("{shown} is not an evidence file of whydrop (no gzip header)");
+        bail!("{shown} is not an evidence file of whydrop: it does not begin as a gzip file");
     }
     let mut text = String::new();
     GzDecoder::new(compressed)

@@ -21,8 +21,8 @@ pub(crate) fn taken_back() -> ExitCode {
 }
 
 /// Answers a command line that asks for help or the version, or says in one line what is wrong with
-/// it.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+/// it. `command` is the one it names, if any.
+pub(crate) fn usage(error: &clap::Error, command: Option<&str>) -> ExitCode {
     if !error.use_stderr() {
         // A reader that does not read the help misses nothing.
         let _ = error.print();
@@ -34,7 +34,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let line =
         line.trim_start_matches("error: ").trim_end_matches("For more information, try '--help'.");
     let shown = whydrop_show::Safe(line.trim());
-    crate::output::message(&format!("whydrop: {shown} (see `whydrop --help`)"));
+    let command = command.map(|name| format!(" {name}")).unwrap_or_default();
+    crate::output::message(&format!("whydrop: {shown} (see `whydrop{command} --help`)"));
     could_not_run()
 }
 

@@ -23,11 +23,13 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return failure::report(&error),
     };
+    let named = words.get(1).and_then(|word| word.to_str());
+    let named = named.filter(|name| command.find_subcommand(name).is_some()).map(str::to_owned);
     let parsed = command
         .try_get_matches_from(words)
         .and_then(|matches| cli::Arguments::from_arg_matches(&matches));
     match parsed {
         Ok(arguments) => commands::run(arguments),
-        Err(error) => failure::usage(&error),
+        Err(error) => failure::usage(&error, named.as_deref()),
     }
 }
