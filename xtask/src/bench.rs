@@ -1,129 +1,121 @@
-//! `cargo xtask bench`: what tracing costs, measured in one run on this machine, as ratios.
+//! `cargo xtask bench`: what whydrop costs, measured in one run on this machine.
 //!
-//! A flood of frames is dropped for one reason in a namespace of its own while nothing, an empty
-//! program on the same attach point, whydrop, or bpftrace's one-line count watches. Time per drop is
-//! the kernel's own account (`BPF_ENABLE_STATS`, which ends with this process however that ends);
-//! throughput is measured with that account off, each round beside the empty program's.
+//! Whoever is compared is compared in the same run, turn by turn: a figure of another day or another
+//! machine says nothing. All parts together write docs/benchmarks.md; a part that is named is only
+//! printed. `--check` is the part that guards a merge: ratios alone, with wide margins.
 #![expect(clippy::print_stdout, reason = "a task talks to its terminal")]
 
+mod check;
+mod connections;
+mod cost;
+mod curve;
+mod document;
 mod flood;
-mod limits;
+mod growth;
+mod janitor;
+mod load;
 mod observers;
+mod process;
+mod start;
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
-use aya::sys::{Stats, enable_stats};
+use anyhow::{Result, bail};
 
+use crate::Usage;
 use crate::command::{self, cargo};
 use crate::debian::{self, Tool};
+use document::Findings;
 use flood::Stage;
-use observers::{Kind, Observer};
 
+pub(crate) use check::run as check;
+pub(crate) use connections::play as connections;
 pub(crate) use flood::play as flood;
 
 /// What the comparison needs beyond the Rust toolchain.
 const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", purpose: "the namespaces of the flood" },
     Tool { program: "bpftrace", package: "bpftrace", purpose: "the comparison" },
+    Tool { program: "perf", package: "linux-perf", purpose: "the comparison" },
+    Tool { program: "setpriv", package: "util-linux", purpose: "an end with no process left" },
 ];
 
-/// Rounds of throughput; each has every observer once.
-const ROUNDS: usize = 9;
-/// Length of one flood in a throughput round.
-const BRIEF: Duration = Duration::from_millis(700);
-/// Length of the flood that takes the time per drop.
-const LONG: Duration = Duration::from_secs(2);
+/// What is measured, and where.
+struct Ground {
+    program: PathBuf,
+    stage: Stage,
+}
+
+impl Ground {
+    fn new(program: PathBuf) -> Result<Self> {
+        if !debian::is_root() {
+            bail!("measuring needs root: it attaches BPF programs and makes network namespaces");
+        }
+        if let Some(tool) = debian::ensure(TOOLS)?.first() {
+            bail!("{} is missing", tool.program);
+        }
+        Ok(Self { program, stage: Stage::build()? })
+    }
+}
+
+/// A part: its name, and what measures it.
+type Part = (&'static str, fn(&Ground, &mut Findings) -> Result<()>);
+
+/// All parts, in the order of the document.
+const PARTS: &[Part] = &[
+    ("drops", cost::measure),
+    ("start", start::measure),
+    ("load", load::measure),
+    ("namespaces", growth::namespaces),
+    ("sockets", growth::sockets),
+];
 
 /// Runs the task.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    crate::no_arguments("bench", arguments)?;
-    if !debian::is_root() {
-        bail!("measuring needs root: it attaches BPF programs and makes network namespaces");
+    if arguments.iter().any(|argument| argument == "--check") {
+        if arguments.len() > 1 {
+            return Err(Usage("`bench --check` takes nothing else".into()).into());
+        }
+        return check(root);
     }
-    if let Some(tool) = debian::ensure(TOOLS)?.first() {
-        bail!("{} is missing", tool.program);
+    let known = |name: &String| PARTS.iter().any(|(part, _)| part == name);
+    if let Some(unknown) = arguments.iter().find(|name| !known(name)) {
+        let parts: Vec<&str> = PARTS.iter().map(|(part, _)| *part).collect();
+        let why = format!("`bench` has no part `{unknown}`, only {}", parts.join(", "));
+        return Err(Usage(why).into());
     }
     command::run(cargo().current_dir(root).args(["build", "--release", "--package", "whydrop"]))?;
-    let program = root.join("target/release/whydrop");
-    let stage = Stage::build()?;
-    machine();
-    cost_per_drop(&program, &stage)?;
-    throughput(&program, &stage)?;
-    limits::measure(&program)
-}
-
-/// What the figures were taken on.
-fn machine() {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let info = read("/proc/cpuinfo");
-    let cpus = info.lines().filter(|line| line.starts_with("processor")).count();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("");
-    let kernel = read("/proc/sys/kernel/osrelease");
-    println!("\nLinux {}, {cpus} CPUs{model}", kernel.trim());
-}
-
-/// Nanoseconds per drop, by the kernel's account.
-fn cost_per_drop(program: &Path, stage: &Stage) -> Result<()> {
-    println!("\nTime per drop under flood (one drop reason, one call site)");
-    println!("{:<34} {:>12} {:>9} {:>12}", "", "drops", "ns/drop", "above empty");
-    let mut empty = None;
-    for kind in [Kind::Empty, Kind::Whydrop, Kind::Filtered, Kind::Bpftrace] {
-        let _account = enable_stats(Stats::RunTime).context("the kernel keeps no account")?;
-        let observer = Observer::start(kind, program)?;
-        let before = observer.runs()?;
-        let sent = stage.flood(LONG)?;
-        let after = observer.runs()?;
-        let runs = after.run_count - before.run_count;
-        if runs < sent.packets {
-            bail!("{}: saw {runs} drops of {} frames", kind.name(), sent.packets);
-        }
-        let cost = (after.run_time_ns - before.run_time_ns) as f64 / runs as f64;
-        let base = *empty.get_or_insert(cost);
-        println!("{:<34} {runs:>12} {cost:>9.1} {:>12.1}", kind.name(), cost - base);
-    }
-    Ok(())
-}
-
-/// Frames per second that the sender gets through, against the empty program's in the same round.
-fn throughput(program: &Path, stage: &Stage) -> Result<()> {
-    let kinds = [Kind::Nothing, Kind::Empty, Kind::Whydrop, Kind::Filtered, Kind::Bpftrace];
-    let mut rates = kinds.map(|_| Vec::new());
-    for round in 0..ROUNDS {
-        // Each round starts with another one, so that none always comes first.
-        for turn in 0..kinds.len() {
-            let which = (round + turn) % kinds.len();
-            let observer = Observer::start(kinds[which], program)?;
-            rates[which].push(stage.flood(BRIEF)?.per_second());
-            observer.stop()?;
+    let ground = Ground::new(root.join("target/release/whydrop"))?;
+    let mut findings = Findings::default();
+    let began = Instant::now();
+    for (name, measure) in PARTS {
+        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+            println!("\n== {name}");
+            measure(&ground, &mut findings)?;
         }
     }
-    println!("\nThroughput kept under flood ({ROUNDS} rounds; ratio within each round, median)");
-    println!("{:<34} {:>14} {:>10} {:>17}", "", "frames/s", "of empty", "(least to most)");
-    for (kind, rate) in kinds.iter().zip(&rates) {
-        let mut ratios: Vec<f64> =
-            rate.iter().zip(&rates[1]).map(|(one, base)| one / base).collect();
-        let (least, middle, most) = spread(&mut ratios);
-        let (_, usual, _) = spread(&mut rate.clone());
-        println!(
-            "{:<34} {usual:>14.0} {:>9.1}% {:>7.1}% to {:.1}%",
-            kind.name(),
-            middle * 100.0,
-            least * 100.0,
-            most * 100.0
-        );
+    findings.print_targets();
+    if arguments.is_empty() {
+        findings.write(root)?;
     }
+    println!("\n== measured in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// Least, median and most; all zero of nothing.
-fn spread(values: &mut [f64]) -> (f64, f64, f64) {
+fn spread(values: &[f64]) -> (f64, f64, f64) {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     match (values.first(), values.get(values.len() / 2), values.last()) {
         (Some(least), Some(middle), Some(most)) => (*least, *middle, *most),
         _ => (0.0, 0.0, 0.0),
     }
+}
+
+/// The middle one of the values.
+fn median(values: &[f64]) -> f64 {
+    spread(values).1
 }
 
 #[cfg(test)]
@@ -132,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        assert_eq!(spread(&mut [3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
-        assert_eq!(spread(&mut []), (0.0, 0.0, 0.0));
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
+        assert_eq!(spread(&[]), (0.0, 0.0, 0.0));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::command::{self, cargo};
-use crate::{bpf, deny, dist, docs, matrix, test, tidy};
+use crate::{bench, bpf, deny, dist, docs, matrix, test, tidy};
 
 /// One step: its name and what it does at the root of the repository.
 type Step = (&'static str, fn(&Path) -> Result<()>);
@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
         command::run(cargo.env("RUSTDOCFLAGS", "--deny=warnings"))
     }),
     ("deny", |root| deny::run(root, &[])),
+    ("bench", |root| bench::check(root)),
     ("matrix", matrix::check),
     // After the matrix, which builds the static program.
     ("dist", dist::check),

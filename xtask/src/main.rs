@@ -70,8 +70,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "",
-        about: "measure what tracing costs, beside an empty program and bpftrace",
+        arguments: "[--check | PART...]",
+        about: "measure what whydrop costs and write docs/benchmarks.md, or check ratios, or print a part",
         run: bench::run,
     },
     Task {
@@ -100,9 +100,15 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "flood",
-        arguments: "MILLISECONDS",
+        arguments: "MS [RATE]",
         about: "send the benchmark's datagrams; `bench` runs this in a namespace of its own",
         run: bench::flood,
+    },
+    Task {
+        name: "connections",
+        arguments: "NUMBER HOST",
+        about: "hold the benchmark's connections; `bench` runs this in a namespace of its own",
+        run: bench::connections,
     },
 ];
 

@@ -1,148 +1,209 @@
 //! Those who watch the flood.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use whydrop_probe::{Baseline, RunStats, VMLINUX_BTF};
 
-/// bpftrace's usual one-liner for drops by reason and call site.
-const ONE_LINER: &str = "tracepoint:skb:kfree_skb { @[args->reason, args->location] = count(); }";
+use super::process::{Process, Ready};
+use crate::command;
 
-/// bpftrace reads the tracepoint's format; tracefs is mounted for it alone where it is not.
+/// What people type to count drops: by reason and call site.
+pub(super) const COUNT: &str =
+    "tracepoint:skb:kfree_skb { @[args->reason, args->location] = count(); }";
+
+/// What people type to see drops.
+pub(super) const PRINT: &str = "tracepoint:skb:kfree_skb \
+     { printf(\"%s %d %s\\n\", comm, args->reason, ksym(args->location)); }";
+
+/// bpftrace and perf read the tracepoint's format; tracefs is mounted for them alone where it is not.
 const WITH_TRACEFS: &str = "test -e /sys/kernel/tracing/events || \
      mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
 
+/// As in `include/uapi/asm-generic/fcntl.h`.
+const O_NONBLOCK: i32 = 0o4000;
+
 /// Who watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    Nothing,
+    Nobody,
     Empty,
-    Whydrop,
+    Totals,
+    Exemplars,
+    Stacks,
     Filtered,
-    Bpftrace,
+    Count,
+    Print,
+    Perf,
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Nobody,
+        Self::Empty,
+        Self::Totals,
+        Self::Exemplars,
+        Self::Stacks,
+        Self::Filtered,
+        Self::Count,
+        Self::Print,
+        Self::Perf,
+    ];
+
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "nobody",
-            Self::Empty => "empty tp_btf program",
-            Self::Whydrop => "whydrop, exemplars and stacks on",
-            Self::Filtered => "the same with a filter of two tests",
-            Self::Bpftrace => "bpftrace count by reason and site",
+            Self::Nobody => "nobody",
+            Self::Empty => "an empty `tp_btf` program",
+            Self::Totals => "whydrop, totals only (`watch --count`)",
+            Self::Exemplars => "whydrop, with exemplars (`watch`)",
+            Self::Stacks => "whydrop, with exemplars and stacks (`diagnose`)",
+            Self::Filtered => "whydrop, with exemplars and a filter of two tests",
+            Self::Count => "bpftrace, counting",
+            Self::Print => "bpftrace, printing",
+            Self::Perf => "`perf record -e skb:kfree_skb`",
         }
+    }
+
+    /// The arguments of whydrop; `None` for others.
+    fn arguments(self) -> Option<&'static [&'static str]> {
+        Some(match self {
+            Self::Totals => &["watch", "--quick", "--count"],
+            Self::Exemplars => &["watch", "--quick"],
+            Self::Stacks => &["diagnose", "--duration", "600"],
+            // Accepts all of the flood, so that as much is counted as without it.
+            Self::Filtered => &["watch", "--quick", "udp port 9 and net 10.99.0.0/24"],
+            _ => return None,
+        })
     }
 }
 
 /// A watcher at work.
 pub(super) enum Observer {
-    Nothing,
+    Nobody,
     Empty(Baseline),
     Process(Process),
-}
-
-/// Another program with BPF programs of its own; ended when dropped.
-pub(super) struct Process {
-    child: Child,
-    ready: Option<PathBuf>,
 }
 
 impl Observer {
     /// Starts it and returns once it watches.
     pub(super) fn start(kind: Kind, program: &Path) -> Result<Self> {
+        if let Some(arguments) = kind.arguments() {
+            return whydrop(program, arguments).map(Self::Process);
+        }
         match kind {
-            Kind::Nothing => Ok(Self::Nothing),
             Kind::Empty => Ok(Self::Empty(Baseline::attach(Path::new(VMLINUX_BTF))?)),
-            Kind::Whydrop => whydrop(program, DIAGNOSE).map(Self::Process),
-            Kind::Filtered => whydrop(program, WATCH_FILTERED).map(Self::Process),
-            Kind::Bpftrace => bpftrace().map(Self::Process),
+            Kind::Count => bpftrace(COUNT).map(Self::Process),
+            Kind::Print => bpftrace(PRINT).map(Self::Process),
+            Kind::Perf => perf().map(Self::Process),
+            _ => Ok(Self::Nobody),
         }
     }
 
-    /// What the kernel says of its programs' runs.
-    pub(super) fn runs(&self) -> Result<RunStats> {
+    /// What the kernel says of its programs' runs; `None` if it has no programs.
+    pub(super) fn runs(&self) -> Result<Option<RunStats>> {
         match self {
-            Self::Nothing => Ok(RunStats::default()),
-            Self::Empty(baseline) => Ok(baseline.run_stats()?),
-            Self::Process(process) => process_runs(process.child.id()),
+            Self::Nobody => Ok(None),
+            Self::Empty(baseline) => Ok(Some(baseline.run_stats()?)),
+            Self::Process(process) => Ok(process_runs(process.id())),
         }
+    }
+
+    /// CPU time of its process so far, in seconds.
+    pub(super) fn cpu(&self) -> f64 {
+        if let Self::Process(process) = self { process.cpu() } else { 0.0 }
     }
 
     /// Ends it, and makes sure that it had not ended before.
     pub(super) fn stop(self) -> Result<()> {
-        if let Self::Process(mut process) = self
-            && let Some(status) = process.child.try_wait()?
-        {
-            bail!("the observer ended during the measurement: {status}");
+        if let Self::Process(mut process) = self {
+            process.must_run("the measurement was over")?;
         }
         Ok(())
     }
 }
 
-/// A diagnosis, which traces with exemplars and stacks.
-const DIAGNOSE: &[&str] = &["diagnose", "--duration", "600"];
-
-/// A watch that does the same with a filter, which accepts all of the flood.
-const WATCH_FILTERED: &[&str] = &["watch", "--quick", "--stack", "udp port 9 and net 10.99.0.0/24"];
-
 /// Starts the program, and returns once its window is open.
-fn whydrop(program: &Path, arguments: &[&str]) -> Result<Process> {
-    let ready = std::env::temp_dir().join(format!("whydrop-bench-{}-ready", std::process::id()));
-    let _ = fs::remove_file(&ready);
-    let child = Command::new(program)
-        .arg(arguments[0])
-        .arg("--ready-file")
-        .arg(&ready)
-        .args(&arguments[1..])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))?;
-    let mut process = Process { child, ready: Some(ready.clone()) };
-    wait(&mut process.child, "whydrop to open its window", || ready.exists())?;
+pub(super) fn whydrop(program: &Path, arguments: &[&str]) -> Result<Process> {
+    let ready = Ready::new();
+    let mut all = vec![arguments[0], "--ready-file", ready.path()];
+    all.extend(&arguments[1..]);
+    let mut process = Process::start(program, &all)?;
+    process.wait_until("whydrop opened its window", || ready.is_there())?;
     Ok(process)
 }
 
-fn bpftrace() -> Result<Process> {
-    let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", WITH_TRACEFS, "sh", "bpftrace", "-e", ONE_LINER])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("starting bpftrace")?;
-    let mut process = Process { child, ready: None };
-    let pid = process.child.id();
-    // Its program is attached through a perf event, which is the last thing it opens.
-    wait(&mut process.child, "bpftrace to attach", || {
-        perf_events(pid) && process_runs(pid).is_ok_and(|_| !programs(pid).is_empty())
+fn with_tracefs(arguments: &[&str]) -> Result<Process> {
+    let mut all = vec!["--mount", "sh", "-c", WITH_TRACEFS, "sh"];
+    all.extend(arguments);
+    Process::start(Path::new("unshare"), &all)
+}
+
+fn bpftrace(line: &str) -> Result<Process> {
+    let mut process = with_tracefs(&["bpftrace", "-e", line])?;
+    let pid = process.id();
+    // Its program is attached through a perf event, which is the last thing it opens: after those
+    // that tell it of output, one for each CPU.
+    process.wait_until("bpftrace attached", || {
+        perf_events(pid) > cpus() && process_runs(pid).is_some()
     })?;
     Ok(process)
 }
 
-fn wait(child: &mut Child, what: &str, done: impl Fn() -> bool) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        if let Some(status) = child.try_wait()? {
-            bail!("it ended while we waited for {what}: {status}");
-        }
-        if Instant::now() > limit {
-            bail!("waited 30 s for {what}");
-        }
-        thread::sleep(Duration::from_millis(10));
+/// Two pipes with names; gone when dropped.
+struct Pipes(PathBuf);
+
+impl Drop for Pipes {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
-    Ok(())
 }
 
-fn perf_events(pid: u32) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+/// perf goes through all processes before it looks at events, so it is asked when it does.
+fn perf() -> Result<Process> {
+    let folder = std::env::temp_dir().join(format!("whydrop-bench-{}-perf", std::process::id()));
+    let pipes = Pipes(folder);
+    fs::create_dir_all(&pipes.0)?;
+    let [orders, answers] = ["orders", "answers"].map(|name| pipes.0.join(name));
+    command::output(Command::new("mkfifo").arg(&orders).arg(&answers))?;
+    let control = format!("--control=fifo:{},{}", orders.display(), answers.display());
+    let mut process = with_tracefs(&[
+        "perf",
+        "record",
+        "-e",
+        "skb:kfree_skb",
+        "--all-cpus",
+        "--delay=-1",
+        &control,
+        "--output=/dev/null",
+    ])?;
+    // Opened for both directions, so that neither end waits for the other.
+    let open =
+        |path: &Path| OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(path);
+    let answer = open(&answers).context("the answers of perf")?;
+    let mut order = open(&orders).context("the orders for perf")?;
+    order.write_all(b"enable\n")?;
+    process.wait_until("perf answered", || {
+        let mut text = [0; 4];
+        (&answer).read_exact(&mut text).is_ok() && &text == b"ack\n"
+    })?;
+    Ok(process)
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn perf_events(pid: u32) -> usize {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
     entries
         .flatten()
         .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|target| target.to_string_lossy().contains("perf_event"))
+        .filter(|target| target.to_string_lossy().contains("perf_event"))
+        .count()
 }
 
 /// The descriptions of the BPF programs that a process holds.
@@ -160,7 +221,7 @@ const TRACING: u64 = 26;
 
 /// Runs of a process's programs: of its `tp_btf` program if it has one (whydrop's drop tracer; its
 /// others sit on other tracepoints), else of all. A program held by two descriptors counts once.
-fn process_runs(pid: u32) -> Result<RunStats> {
+pub(super) fn process_runs(pid: u32) -> Option<RunStats> {
     let mut seen = Vec::new();
     let mut sum = RunStats::default();
     let mut all = programs(pid);
@@ -184,19 +245,5 @@ fn process_runs(pid: u32) -> Result<RunStats> {
         sum.run_count += value("run_cnt");
         sum.recursion_misses += value("recursion_misses");
     }
-    if seen.is_empty() {
-        bail!("process {pid} holds no BPF program");
-    }
-    Ok(sum)
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(ready) = &self.ready {
-            let _ = fs::remove_file(ready);
-        }
-    }
+    (!seen.is_empty()).then_some(sum)
 }

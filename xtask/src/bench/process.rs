@@ -1,0 +1,176 @@
+//! What a process takes, from `/proc`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Ticks per second of the times in `/proc/PID/stat`, the same on every Linux.
+const TICKS: f64 = 100.0;
+
+/// Another program, ended when dropped, and by the kernel when this one ends.
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Starts it with its output going nowhere.
+    pub(super) fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self(child))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits until `done` says so; an end before that is an error.
+    pub(super) fn wait_until(&mut self, what: &str, done: impl Fn() -> bool) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            self.must_run(what)?;
+            if Instant::now() > limit {
+                bail!("waited 60 s for {what}");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that it has not ended.
+    pub(super) fn must_run(&mut self, what: &str) -> Result<()> {
+        match self.0.try_wait()? {
+            Some(status) => bail!("it ended before {what}: {status}"),
+            None => Ok(()),
+        }
+    }
+
+    /// CPU time of its threads, in seconds, to the nanosecond; that of threads that ended is not in
+    /// it.
+    pub(super) fn cpu(&self) -> f64 {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return 0.0 };
+        let of_task = |task: fs::DirEntry| -> Option<f64> {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        tasks.flatten().filter_map(of_task).sum::<f64>() / 1e9
+    }
+
+    /// A line of `/proc/PID/status`, such as `VmRSS`, in MiB.
+    pub(super) fn memory(&self, name: &str) -> Option<f64> {
+        memory(self.id(), name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn memory(pid: u32, name: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// A file that a program makes once its window is open; gone when dropped.
+pub(super) struct Ready(PathBuf);
+
+impl Ready {
+    pub(super) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("whydrop-bench-{}-ready", std::process::id()));
+        let _ = fs::remove_file(&path);
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.0.exists()
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// One whole run of whydrop over a window.
+pub(super) struct Run {
+    /// From the start to the open window.
+    pub(super) start: Duration,
+    /// All that is not the window.
+    pub(super) beside: Duration,
+    /// CPU time of all of it, in seconds, in steps of ten milliseconds.
+    pub(super) cpu: f64,
+    /// Resident memory in MiB: at most, and while the window is open.
+    pub(super) peak: f64,
+    pub(super) resident: f64,
+}
+
+/// Diagnoses over a window of this length.
+pub(super) fn diagnose(program: &Path, window: Duration) -> Result<Run> {
+    let ready = Ready::new();
+    let seconds = window.as_secs_f64().to_string();
+    let began = Instant::now();
+    let process = Process::start(
+        program,
+        &["diagnose", "--duration", &seconds, "--ready-file", ready.path()],
+    )?;
+    let (mut start, mut peak, mut resident) = (None, 0.0_f64, 0.0);
+    loop {
+        // A process that ended and was not waited for still tells its times.
+        let (state, cpu) = state(process.id()).context("its state")?;
+        if state == 'Z' {
+            let beside = began.elapsed().saturating_sub(window);
+            let start = start.context("its window never opened")?;
+            return Ok(Run { start, beside, cpu, peak, resident });
+        }
+        if start.is_none() && ready.is_there() {
+            start = Some(began.elapsed());
+        }
+        if start.is_some_and(|start| began.elapsed() < start + window / 2) {
+            resident = process.memory("VmRSS").unwrap_or(resident);
+        }
+        peak = peak.max(process.memory("VmHWM").unwrap_or(0.0));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The scheduler's letter, and the CPU time in seconds, ended threads included.
+fn state(pid: u32) -> Option<(char, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let [user, system] = [fields.nth(10)?, fields.next()?].map(str::parse::<f64>);
+    Some((state, (user.ok()? + system.ok()?) / TICKS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{memory, state};
+
+    #[test]
+    fn a_process_tells_what_it_takes() {
+        let (state, cpu) = state(std::process::id()).unwrap();
+        assert!("RS".contains(state) && cpu >= 0.0, "{state} {cpu}");
+        let (now, most) =
+            ["VmRSS", "VmHWM"].map(|name| memory(std::process::id(), name).unwrap()).into();
+        assert!(now > 0.1 && most >= now, "{now} {most}");
+    }
+}
