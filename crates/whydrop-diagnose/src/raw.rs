@@ -73,7 +73,7 @@ fn flow(flow: &Flow) -> String {
 }
 
 fn stack(one: &Exemplar) -> String {
-    let frames: Vec<_> = one.stack.iter().take(FRAMES).map(ToString::to_string).collect();
+    let frames: Vec<_> = one.stack.iter().take(FRAMES).map(|it| it.site.to_string()).collect();
     let more = if one.stack.len() > FRAMES { " < ..." } else { "" };
     format!("{}{more}", frames.join(" < "))
 }
@@ -121,7 +121,8 @@ mod tests {
         sample::count(&mut evidence, "Ip.InDiscards", 3);
         let total = sample::total("IP_OUTNOROUTES", "some_function", 26);
         let mut example = sample::exemplar(&total, 1000);
-        let frame = |symbol: &str| CallSite { symbol: symbol.into(), offset: 0x20, module: None };
+        let site = |symbol: &str| CallSite { symbol: symbol.into(), offset: 0x20, module: None };
+        let frame = |symbol| site(symbol).into();
         example.stack = vec![frame("kfree_skb"), frame("some_function"), frame("ip_rcv")];
         evidence.tracer.exemplars = vec![example];
         evidence.tracer.totals = vec![total];

@@ -256,7 +256,7 @@ impl Left<'_> {
                 let mut seen =
                     self.evidence.tracer.exemplars.iter().filter(|one| shows(one, total));
                 let called = |one: &Exemplar| {
-                    one.stack.get(1).is_some_and(|it| callers.contains(&it.symbol.as_str()))
+                    one.stack.get(1).is_some_and(|it| callers.contains(&it.site.symbol.as_str()))
                 };
                 if seen.next().is_some_and(called) && seen.all(called) { packets } else { 0 }
             }
@@ -399,9 +399,9 @@ mod tests {
     fn a_list_of_packets_is_told_by_who_had_it_freed() {
         let mut evidence = old("kfree_skb_list", 4);
         assert_eq!(reasons(&evidence)[0].0, "NOT_SPECIFIED");
-        let frame = |symbol: &str| CallSite { symbol: symbol.into(), offset: 1, module: None };
+        let site = |symbol: &str| CallSite { symbol: symbol.into(), offset: 1, module: None };
         evidence.tracer.exemplars[0].stack =
-            vec![frame("kfree_skb_list"), frame("__dev_queue_xmit")];
+            vec![site("kfree_skb_list").into(), site("__dev_queue_xmit").into()];
         assert_eq!(reasons(&evidence)[0].0, "QDISC_DROP");
     }
 

@@ -122,6 +122,52 @@ impl fmt::Display for CallSite {
     }
 }
 
+/// One step of a kernel stack: the call in a function that exists in the kernel's image, and what the
+/// debug information of the kernel tells about it where that is installed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Frame {
+    /// The function, and how far in it.
+    #[serde(flatten)]
+    pub site: CallSite,
+    /// The line in this function at which the next one inwards was called, merged into it or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<SourceLine>,
+    /// Functions that the compiler merged into this one and in which the call is, innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inlined: Vec<Inlined>,
+}
+
+impl From<CallSite> for Frame {
+    fn from(site: CallSite) -> Self {
+        Self { site, line: None, inlined: Vec::new() }
+    }
+}
+
+/// A line of the kernel's sources.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// The file, from the root of the kernel's source tree on where that is to be told.
+    pub file: String,
+    /// The line, counted from 1; 0 if the compiler could not attribute the code to one.
+    pub line: u32,
+}
+
+impl fmt::Display for SourceLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A function that the compiler merged into its caller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Inlined {
+    /// Its name.
+    pub symbol: String,
+    /// The line in it at which the next function inwards was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<SourceLine>,
+}
+
 /// Properties of the packets under one key that change what their drop means.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize,
@@ -220,7 +266,7 @@ pub struct Exemplar {
     pub socket: Option<SocketRef>,
     /// Kernel stack, innermost first, without the frames of the tracer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<CallSite>,
+    pub stack: Vec<Frame>,
 }
 
 impl Exemplar {

@@ -33,7 +33,8 @@ pub use change::{
 pub use counters::{Counters, MOST, Pair};
 pub use cpu::{Cpu, CpuSide, Interrupt};
 pub use drops::{
-    Attach, CallSite, DropTotal, Endpoint, Ether, Exemplar, Flow, Marks, SocketRef, TracerEvidence,
+    Attach, CallSite, DropTotal, Endpoint, Ether, Exemplar, Flow, Frame, Inlined, Marks, SocketRef,
+    SourceLine, TracerEvidence,
 };
 pub use events::{EventEvidence, EventExemplar, EventTotal};
 pub use evidence::{EVIDENCE_SCHEMA, Evidence, Host, NotChecked, ObservedWindow, Scope};

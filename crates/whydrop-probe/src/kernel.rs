@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use whydrop_model::Attach;
 
 use crate::attach::{KINDS, Loaded, Options, TRACEPOINT, load, tracefs};
-use crate::{Btf, Reasons, Symbols};
+use crate::{Btf, Places, Reasons, Symbols, Unusable};
 
 /// The tracepoint's arguments, in order (`include/trace/events/skb.h`, 6.18).
 const ARGUMENTS: [&str; 4] = ["skbaddr", "location", "reason", "rx_sk"];
@@ -36,6 +36,9 @@ pub struct KernelFacts {
     pub tracefs: Result<PathBuf, String>,
     /// How many functions have a name, or why none has.
     pub symbols: Result<usize, String>,
+    /// Where the kernel's debug information is, or why there is none and what would help. Without it
+    /// stacks have no lines of source and no merged functions.
+    pub debug_info: Result<PathBuf, String>,
     /// Whether programs are compiled (`net.core.bpf_jit_enable`); `None` if unreadable.
     pub jit: Option<bool>,
 }
@@ -78,6 +81,7 @@ impl KernelFacts {
             subsystems: reasons.as_ref().map(subsystems).unwrap_or_default(),
             tracefs: tracefs(),
             symbols: Symbols::read().map(|symbols| symbols.len()).map_err(|why| why.to_string()),
+            debug_info: debug_info(&Places::of_this_host()),
             jit: fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")
                 .ok()
                 .map(|value| value.trim() != "0"),
@@ -146,6 +150,14 @@ fn subsystems(reasons: &Reasons) -> Vec<SubsystemFacts> {
         .collect()
 }
 
+fn debug_info(places: &Places) -> Result<PathBuf, String> {
+    places.kernel().map_err(|why| {
+        let missing = matches!(why, Unusable::NotInstalled { .. });
+        let why = if missing { "not installed".to_owned() } else { why.to_string() };
+        format!("{why}; for lines and inlined functions in stacks: {}", places.advice())
+    })
+}
+
 fn try_all(options: &Options) -> Vec<(Attach, Result<(), String>)> {
     // One table of the smallest size serves all attempts.
     let options = Options { buckets: Some(1), ..options.clone() };
@@ -171,6 +183,7 @@ mod tests {
             subsystems: Vec::new(),
             tracefs: Err("tracefs is not mounted".to_owned()),
             symbols: Ok(1),
+            debug_info: Err("not installed".to_owned()),
             jit: Some(true),
         }
     }

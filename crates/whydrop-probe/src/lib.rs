@@ -3,7 +3,7 @@
 //! [`Tracer`] counts every packet freed through `kfree_skb` in the kernel and hands out a few of
 //! each kind in detail; [`Events`] does the same at tracepoints that tell of loss elsewhere;
 //! [`Resolver`] turns its numbers into the names of the running kernel;
-//! [`KernelFacts`] says what this kernel offers. Nothing here judges or formats: what comes out is
+//! [`DebugInfo`] turns addresses into lines of source; [`KernelFacts`] says what this kernel offers. Nothing here judges or formats: what comes out is
 //! [`whydrop_model::TracerEvidence`].
 //!
 //! Kernel numbers (drop reasons, offsets, addresses) live and die in this crate. Everything that
@@ -14,6 +14,7 @@ mod baseline;
 mod btf;
 mod cgroups;
 mod counts;
+mod debug_info;
 mod error;
 mod events;
 mod kernel;
@@ -33,6 +34,7 @@ pub use baseline::Baseline;
 pub use btf::{Btf, Enum, Malformed};
 pub use cgroups::{CgroupHook, cgroup_programs};
 pub use counts::{Count, Counts};
+pub use debug_info::{DebugInfo, Places, Unusable};
 pub use error::Error;
 pub use events::{EventCount, Events};
 pub use kernel::{KernelFacts, Missing, SubsystemFacts};

@@ -8,6 +8,7 @@ use std::path::Path;
 use whydrop_model::{Attach, CallSite, DropTotal, Ether, Exemplar, NotChecked, TracerEvidence};
 
 use crate::counts::{Count, Counts};
+use crate::debug_info::{DebugInfo, Places};
 use crate::symbols::nameless;
 use crate::wire::{Key, RawDrop};
 use crate::{Error, Reasons, Symbols, SymbolsUnavailable};
@@ -63,6 +64,13 @@ impl Resolver {
         }
     }
 
+    /// Where lines and merged functions of this kernel's code are to be had; nothing is opened yet.
+    pub fn debug_info(&self) -> DebugInfo {
+        let symbols = self.symbols.as_ref().ok();
+        let text = symbols.and_then(|symbols| symbols.address("_stext"));
+        DebugInfo::new(Places::of_this_host(), text)
+    }
+
     /// A drop in detail, with names. `opened_ns` is when the window was opened; `known` says which
     /// namespaces exist.
     pub fn exemplar(&self, raw: &RawDrop, opened_ns: u64, known: &dyn Fn(u64) -> bool) -> Exemplar {
@@ -83,7 +91,7 @@ impl Resolver {
             site,
             flow: raw.flow.clone(),
             socket: raw.socket,
-            stack: own_stack(raw).iter().map(|&address| self.call_site(address)).collect(),
+            stack: own_stack(raw).iter().map(|&address| self.call_site(address).into()).collect(),
         }
     }
 
@@ -187,7 +195,7 @@ fn ether(header: &[u8; 14]) -> Ether {
 
 /// The stack from the call that freed the packet on: what is before it are the tracer and the
 /// tracepoint. Whole if that call is not in it.
-fn own_stack(raw: &RawDrop) -> &[u64] {
+pub(crate) fn own_stack(raw: &RawDrop) -> &[u64] {
     let start = raw.stack.iter().position(|&address| address == raw.key.location);
     &raw.stack[start.unwrap_or(0)..]
 }
@@ -271,7 +279,7 @@ mod tests {
     #[test]
     fn the_stack_begins_where_the_packet_was_freed() {
         let exemplar = nameless_resolver().exemplar(&raw(7, 100), 100, &|_| true);
-        let stack: Vec<_> = exemplar.stack.iter().map(ToString::to_string).collect();
+        let stack: Vec<_> = exemplar.stack.iter().map(|frame| frame.site.to_string()).collect();
         assert_eq!(stack, ["0x20", "0x30"]);
         let mut other = raw(7, 100);
         other.key.location = 0x99;

@@ -109,10 +109,18 @@ impl Symbols {
 
     /// Names of all functions, without compiler suffixes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.sorted.iter().map(|symbol| {
-            let start = symbol.name as usize;
-            &self.names[start..start + usize::from(symbol.name_length)]
-        })
+        self.sorted.iter().map(|symbol| self.name(symbol))
+    }
+
+    /// Where a function of the kernel image begins; the first of them, if several have that name.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        let is_it = |symbol: &&Symbol| symbol.module == 0 && self.name(symbol) == name;
+        self.sorted.iter().find(is_it).map(|symbol| symbol.address)
+    }
+
+    fn name(&self, symbol: &Symbol) -> &str {
+        let start = symbol.name as usize;
+        &self.names[start..start + usize::from(symbol.name_length)]
     }
 
     /// How many functions are known.
@@ -136,10 +144,9 @@ impl Symbols {
             .map(|index| self.sorted[index])
             .filter(|symbol| inside - symbol.address < LONGEST_FUNCTION);
         let Some(symbol) = found else { return nameless(return_address) };
-        let start = symbol.name as usize;
         let module = usize::from(symbol.module).checked_sub(1);
         CallSite {
-            symbol: self.names[start..start + usize::from(symbol.name_length)].to_owned(),
+            symbol: self.name(&symbol).to_owned(),
             offset: return_address - symbol.address,
             module: module.map(|index| self.modules[index].clone()),
         }

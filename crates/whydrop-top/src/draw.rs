@@ -44,7 +44,7 @@ impl Screen {
         let [head, body, foot] =
             Layout::vertical([Constraint::Length(3), Constraint::Fill(1), Constraint::Length(1)])
                 .areas(area);
-        frame.render_widget(Paragraph::new(self.headline()), head);
+        frame.render_widget(Paragraph::new(self.headline(area.width.into())), head);
         match self.over {
             Over::Nothing => {
                 let course = if area.width < WIDE { 0 } else { COURSE };
@@ -76,7 +76,7 @@ impl Screen {
         }
     }
 
-    fn headline(&self) -> Vec<Line<'static>> {
+    fn headline(&self, width: usize) -> Vec<Line<'static>> {
         let seen = self.shown();
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let host = seen.latest.as_ref().map_or_else(String::new, |report| {
@@ -98,9 +98,7 @@ impl Screen {
         let mut second = vec![
             Span::styled(format!("{} lost", count(lost)), style),
             Span::raw(format!(" ({}/s)", rate(lost_rate))),
-            Span::raw(format!("   {} without explanation", count(seen.unexplained.total))),
-            Span::raw(format!("   {} noise", count(seen.benign.total))),
-            Span::raw(format!("   {} traced", count(seen.traced.total))),
+            Span::raw(format!("   {} unexplained", count(seen.unexplained.total))),
         ];
         if seen.missed > 0 {
             let missed = format!("   {} missed by the tracer", count(seen.missed));
@@ -109,6 +107,12 @@ impl Screen {
         let not_checked = seen.latest.as_ref().map_or(0, |report| report.not_checked.len());
         if not_checked > 0 {
             second.push(Span::raw(format!("   {not_checked} not checked")));
+        }
+        second.push(Span::raw(format!("   {} noise", count(seen.benign.total))));
+        second.push(Span::raw(format!("   {} traced", count(seen.traced.total))));
+        // What does not fit is left out as a whole, the least important first.
+        while Line::from(second.clone()).width() > width {
+            second.pop();
         }
         vec![Line::from(first), Line::from(second), Line::default()]
     }

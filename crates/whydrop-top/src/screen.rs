@@ -1,5 +1,9 @@
 //! The state of the screen: what was seen, and what of it the operator looks at.
 
+use std::collections::BTreeMap;
+
+use whydrop_model::{CallSite, Frame};
+
 use crate::Lap;
 use crate::rows::{CauseRow, KindRow, Seen};
 
@@ -41,6 +45,10 @@ pub struct Screen {
     pub(crate) over: Over,
     /// Lines scrolled in what lies over the lists.
     pub(crate) scrolled: u16,
+    /// What debug information tells of call sites that were looked at.
+    pub(crate) known: BTreeMap<CallSite, Frame>,
+    /// It was asked for and is not here yet.
+    asked: bool,
 }
 
 /// Which list is shown.
@@ -99,7 +107,29 @@ impl Screen {
             typing: false,
             over: Over::Nothing,
             scrolled: 0,
+            known: BTreeMap::new(),
+            asked: false,
         }
+    }
+
+    /// A stack that is looked at and of which the lines of source are not known, once.
+    pub fn asks_for(&mut self) -> Option<Vec<Frame>> {
+        if self.asked || self.over != Over::Detail || self.list != List::Kinds {
+            return None;
+        }
+        let rows = self.kinds();
+        let row = rows.get(self.selected.min(rows.len().saturating_sub(1)))?;
+        let stack = &row.exemplar.as_ref()?.stack;
+        let is_known = |frame: &Frame| self.known.contains_key(&frame.site);
+        let stack = (!stack.iter().all(is_known)).then(|| stack.clone());
+        self.asked = stack.is_some();
+        stack
+    }
+
+    /// Takes in a stack that was asked for, with what could be found.
+    pub fn learn(&mut self, stack: Vec<Frame>) {
+        self.asked = false;
+        self.known.extend(stack.into_iter().map(|frame| (frame.site.clone(), frame)));
     }
 
     /// Takes in what the next stretch of time showed. While the screen is frozen it is counted and

@@ -10,8 +10,8 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use whydrop_model::{
     Attach, CallSite, Class, Confidence, DropTotal, Endpoint, EvidenceItem, EvidenceKind, Exemplar,
-    Finding, HostFacts, LayerState, LayerVerdict, Ledger, Marks, NetnsRef, ProcessRef,
-    REPORT_SCHEMA, Remedy, Report, ReportWindow, Severity, Site, TracerFacts, Verdict,
+    Finding, HostFacts, Inlined, LayerState, LayerVerdict, Ledger, Marks, NetnsRef, ProcessRef,
+    REPORT_SCHEMA, Remedy, Report, ReportWindow, Severity, Site, SourceLine, TracerFacts, Verdict,
 };
 use whydrop_top::{Flow, Lap, Looks, Screen};
 
@@ -195,6 +195,32 @@ fn kinds_detail_and_help() {
     same_as_kept("kind-in-full", &drawn(&screen, 80, 24));
     press(&mut screen, &[KeyCode::Char('h')]);
     same_as_kept("help", &drawn(&screen, 80, 24));
+}
+
+#[test]
+fn lines_of_source_are_asked_for_once_a_stack_is_looked_at() {
+    let mut screen = screen();
+    assert_eq!(screen.asks_for(), None);
+    press(&mut screen, &[KeyCode::Tab]);
+    assert_eq!(screen.asks_for(), None);
+    press(&mut screen, &[KeyCode::Enter]);
+    let mut stack = screen.asks_for().unwrap();
+    assert_eq!(screen.asks_for(), None);
+    let line = |file: &str, line| Some(SourceLine { file: file.into(), line });
+    stack[0].line = line("net/ipv4/udp.c", 2451);
+    let drop = Inlined { symbol: "kfree_skb".into(), line: line("include/linux/skbuff.h", 1262) };
+    stack[0].inlined = vec![drop];
+    screen.learn(stack);
+    // A later drop of the kind has the same call sites.
+    screen.take(lap(1, 1));
+    assert_eq!(screen.asks_for(), None);
+    let shown = drawn(&screen, 80, 24);
+    for words in [
+        "stack     kfree_skb (inlined) include/linux/skbuff.h:1262\n",
+        "          __udp4_lib_rcv+0x10 net/ipv4/udp.c:2451\n",
+    ] {
+        assert!(shown.contains(words), "{words:?} in\n{shown}");
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use whydrop_collect::Watch;
-use whydrop_model::{Evidence, Host, NotChecked};
-use whydrop_probe::Resolver;
+use whydrop_model::{Evidence, Frame, Host, NotChecked};
+use whydrop_probe::{DebugInfo, Resolver};
 
 use crate::cli::Observe;
 use crate::observe::{Seen, evidence};
@@ -25,6 +25,7 @@ pub(crate) struct Laps {
     unknown: Vec<NotChecked>,
     trace: Trace,
     resolver: Resolver,
+    debug_info: DebugInfo,
     /// There between two laps.
     counters: Option<Watch>,
     /// How long a lap is; longer than asked for where reading the counters is expensive.
@@ -38,9 +39,11 @@ impl Laps {
         let (host, unknown) = whydrop_collect::host();
         let trace = Trace::start(what);
         let resolver = Resolver::read(&what.kernel_btf);
+        let debug_info = resolver.debug_info();
         let counters = Some(open(what)?);
         let due = Instant::now() + length;
-        Ok(Self { what: what.clone(), host, unknown, trace, resolver, counters, length, due })
+        let what = what.clone();
+        Ok(Self { what, host, unknown, trace, resolver, debug_info, counters, length, due })
     }
 
     /// Waits for a short time; true once the lap is over.
@@ -48,6 +51,11 @@ impl Laps {
         let left = self.due.saturating_duration_since(Instant::now());
         self.trace.wait(left.min(at_most));
         Instant::now() >= self.due
+    }
+
+    /// Adds lines of source and merged functions to a stack of some lap. The first one takes a while.
+    pub(crate) fn annotate(&mut self, stack: &mut [Frame]) {
+        self.debug_info.annotate_by_site(&self.resolver, self.trace.addresses(), stack);
     }
 
     /// Ends the lap and begins the next.

@@ -1,7 +1,7 @@
 //! The tracer and the other tracepoints over one window, and what becomes of them when there are
 //! none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const KEPT_PER_KEY: u32 = 8;
 /// Exemplars kept in all.
 const KEPT: usize = 1024;
 
+/// Addresses on stacks that are remembered: a kernel has a few hundred on the ways of its packets.
+const MOST_ADDRESSES: usize = 1 << 16;
+
 /// A tracer at work, or why there is none; and beside it the other tracepoints.
 pub(crate) struct Trace {
     tracing: Result<Box<Running>, Error>,
@@ -28,6 +31,8 @@ struct Running {
     tracer: Tracer,
     reader: Option<Reader>,
     kept: Kept,
+    /// Those on the stacks of all exemplars that laps told of.
+    addresses: BTreeSet<u64>,
 }
 
 impl Trace {
@@ -39,7 +44,12 @@ impl Trace {
         let tracing = tracer.and_then(|mut tracer| {
             tracer.open_window()?;
             let reader = tracer.reader();
-            Ok(Box::new(Running { tracer, reader, kept: Kept::default() }))
+            Ok(Box::new(Running {
+                tracer,
+                reader,
+                kept: Kept::default(),
+                addresses: BTreeSet::new(),
+            }))
         });
         unheard.extend(events.open_window().err().map(|error| no_events(&error)));
         Self { tracing, events, unheard }
@@ -90,6 +100,11 @@ impl Trace {
         (tracer, events, not_checked)
     }
 
+    /// Return addresses on the stacks that laps told of.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.tracing.iter().flat_map(|running| &running.addresses).copied()
+    }
+
     /// What was seen since the last lap, or since the start; the window stays open.
     pub(crate) fn lap(
         &mut self,
@@ -102,6 +117,9 @@ impl Trace {
             Err(error) => absent(error),
             Ok(running) => {
                 let kept = std::mem::take(&mut running.kept);
+                if running.addresses.len() < MOST_ADDRESSES {
+                    running.addresses.extend(kept.drops.iter().flat_map(|drop| drop.stack.iter()));
+                }
                 match running.tracer.lap(&kept.drops, resolver, &known) {
                     Ok(evidence) => (evidence, resolver.not_checked()),
                     Err(error) => absent(&error),

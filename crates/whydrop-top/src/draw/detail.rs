@@ -7,7 +7,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 use whydrop_model::EvidenceValue;
-use whydrop_show::Safe;
+use whydrop_show::{Safe, stacks};
 
 use super::lists::place;
 use super::numbers::count;
@@ -110,6 +110,7 @@ impl Screen {
     fn kind_in_full(&self, row: &KindRow, page: &mut Page) {
         let name = format!("{}@{}", row.reason, row.site);
         page.title(format!("{}: {} drops", Safe(&name), count(row.history.total)));
+        page.part("where", &self.place_of(row));
         match &row.exemplar {
             None => page.part("packet", "none of these was kept in detail yet"),
             Some(exemplar) => {
@@ -120,8 +121,11 @@ impl Screen {
                 page.part("packet", &format!("{flow}, {} bytes", exemplar.len));
                 let mut label = "stack";
                 for frame in &exemplar.stack {
-                    page.part(label, &Safe(&frame.to_string()).to_string());
-                    label = "";
+                    let known = self.known.get(&frame.site).unwrap_or(frame);
+                    for line in stacks::lines(known) {
+                        page.part(label, &Safe(&line).to_string());
+                        label = "";
+                    }
                 }
             }
         }

@@ -71,6 +71,15 @@ impl Screen {
         let name = width.saturating_sub(NUMBERS);
         let text = format!("{}@{}", Safe(&row.reason), Safe(&row.site));
         let first = Line::from(format!("{}{}", fitted(&text, name), self.numbers(&row.history)));
+        let flow = row.exemplar.as_ref().and_then(|exemplar| exemplar.flow.as_ref());
+        let flow = flow.map_or_else(String::new, |flow| {
+            format!("  {} {} > {}", flow.protocol_name(), flow.source, flow.destination)
+        });
+        [first, Line::from(fitted(&format!("       {}{flow}", self.place_of(row)), width))]
+    }
+
+    /// Where drops of a kind are, in few words.
+    pub(super) fn place_of(&self, row: &KindRow) -> String {
         let netns = row.netns.map_or_else(
             || "unknown namespace".to_owned(),
             |inode| match self.shown().namespaces.get(&inode) {
@@ -79,11 +88,7 @@ impl Screen {
             },
         );
         let device = row.device.as_deref().map_or("no device".into(), |it| Safe(it).to_string());
-        let flow = row.exemplar.as_ref().and_then(|exemplar| exemplar.flow.as_ref());
-        let flow = flow.map_or_else(String::new, |flow| {
-            format!("  {} {} > {}", flow.protocol_name(), flow.source, flow.destination)
-        });
-        [first, Line::from(fitted(&format!("       {device}, {netns}{flow}"), width))]
+        format!("{device}, {netns}")
     }
 
     fn numbers(&self, history: &History) -> String {

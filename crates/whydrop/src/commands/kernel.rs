@@ -53,6 +53,7 @@ fn document(facts: &KernelFacts, missing: &[Missing]) -> serde_json::Value {
         "subsystems": subsystems,
         "tracefs": facts.tracefs.as_ref().ok(),
         "symbols": facts.symbols.as_ref().ok(),
+        "debug_info": facts.debug_info.as_ref().ok(),
         "jit": facts.jit,
         "missing": missing,
     })
@@ -84,6 +85,7 @@ fn write_text(facts: &KernelFacts, missing: &[Missing], out: &mut dyn Write) -> 
         )?;
     }
     line(out, "symbols", &told(&facts.symbols, |count| format!("{count} functions")))?;
+    line(out, "debug information", &told(&facts.debug_info, |path| path.display().to_string()))?;
     line(out, "tracefs", &told(&facts.tracefs, |path| path.display().to_string()))?;
     if let Some(jit) = facts.jit {
         let state = if jit { Ok("on") } else { Err("off") };

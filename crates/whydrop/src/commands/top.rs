@@ -1,7 +1,8 @@
 //! `whydrop top`: the screen to leave open during an incident.
 //!
-//! One thread observes and diagnoses lap after lap; this one draws and listens to keys, so that the
-//! screen answers at once whatever the host is busy with.
+//! One thread observes and diagnoses lap after lap, and reads the kernel's debug information for a
+//! stack that is looked at; this one draws and listens to keys, so that the screen answers at once
+//! whatever the host is busy with.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,7 +10,7 @@ use std::io::{IsTerminal as _, stdin, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use anyhow::{Context as _, anyhow, bail};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use whydrop_diagnose::{Thresholds, diagnose, knowledge};
-use whydrop_model::Evidence;
+use whydrop_model::{Evidence, Frame};
 use whydrop_top::{Flow, Lap, Looks, Screen};
 
 use crate::cli::Top;
@@ -42,15 +43,23 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (tell, told) = mpsc::sync_channel(2);
+    let (ask, asked) = mpsc::channel::<Vec<Frame>>();
     let stopped = Arc::clone(&stop);
     let observer = thread::Builder::new()
         .name("whydrop-laps".into())
         .spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if laps.wait(TICK) {
-                    let lap = laps.lap().map(|evidence| lap(evidence, &thresholds));
+                    let lap =
+                        laps.lap().map(|evidence| Told::Lap(Box::new(lap(evidence, &thresholds))));
                     let failed = lap.is_err();
                     if tell.send(lap).is_err() || failed {
+                        return;
+                    }
+                }
+                for mut stack in asked.try_iter() {
+                    laps.annotate(&mut stack);
+                    if tell.send(Ok(Told::Lines(stack))).is_err() {
                         return;
                     }
                 }
@@ -59,7 +68,7 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
         .context("cannot start the thread that observes")?;
     // From here on the terminal is another's; it is given back also when something panics.
     let mut terminal = ratatui::try_init().context("cannot use this terminal")?;
-    let shown = show(&mut terminal, &told, &ended);
+    let shown = show(&mut terminal, &told, &ask, &ended);
     ratatui::restore();
     stop.store(true, Ordering::Relaxed);
     drop(told);
@@ -67,18 +76,28 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
     shown.map(|()| failure::CLEAN)
 }
 
+/// What the observing thread has to say.
+enum Told {
+    Lap(Box<Lap>),
+    Lines(Vec<Frame>),
+}
+
 /// Draws until a key or a signal says that it is enough.
 fn show(
     terminal: &mut DefaultTerminal,
-    laps: &Receiver<anyhow::Result<Lap>>,
+    told: &Receiver<anyhow::Result<Told>>,
+    ask: &Sender<Vec<Frame>>,
     ended: &Ended,
 ) -> anyhow::Result<()> {
     let mut screen = Screen::new(looks(), explanation);
     let mut changed = true;
     while !ended.yet() {
         loop {
-            match laps.try_recv() {
-                Ok(lap) => screen.take(lap?),
+            match told.try_recv() {
+                Ok(told) => match told? {
+                    Told::Lap(lap) => screen.take(*lap),
+                    Told::Lines(stack) => screen.learn(stack),
+                },
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => bail!("the observation ended early"),
             }
@@ -86,6 +105,10 @@ fn show(
         }
         if changed {
             terminal.draw(|frame| screen.draw(frame)).context("cannot draw")?;
+        }
+        if let Some(stack) = screen.asks_for() {
+            // One that has ended says so itself.
+            let _ = ask.send(stack);
         }
         changed = event::poll(PATIENCE).context("cannot read keys")?;
         if changed

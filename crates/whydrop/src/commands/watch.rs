@@ -44,6 +44,11 @@ fn filter(options: &Watch) -> anyhow::Result<Option<Program>> {
     }
 }
 
+/// So many drops of class benign, in words.
+fn benign(number: u64) -> String {
+    format!("{number} benign drop{}", if number == 1 { "" } else { "s" })
+}
+
 /// Says on standard error what was not shown.
 fn tell(line: &str) {
     output::message(&format!("whydrop: {line}"));

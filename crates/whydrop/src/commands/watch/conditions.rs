@@ -51,14 +51,15 @@ impl Choice {
     fn check<'a>(
         &self,
         what: &str,
-        known: impl Iterator<Item = &'a str> + Clone,
+        known: &(impl Iterator<Item = &'a str> + Clone),
         all: &str,
     ) -> anyhow::Result<()> {
         for word in self.words() {
             if known.clone().any(|one| one == word) {
                 continue;
             }
-            match knowledge::nearest(word, known) {
+            let near = known.clone().find(|one| one.eq_ignore_ascii_case(word));
+            match near.or_else(|| knowledge::nearest(word, known.clone())) {
                 Some(near) => bail!("there is no {what} {word:?}; did you mean {near}?"),
                 None => bail!("there is no {what} {word:?}: {all}"),
             }
@@ -97,12 +98,12 @@ impl Conditions {
         };
         let ids = causes::all().iter().map(|cause| cause.id);
         let list = "`whydrop explain WORDS` finds those that have to do with them";
-        conditions.cause.check("cause", ids, list)?;
+        conditions.cause.check("cause", &ids, list)?;
         let classes = CLASSES.join(", ");
-        conditions.class.check("class", CLASSES.into_iter(), &format!("there are {classes}"))?;
+        conditions.class.check("class", &CLASSES.into_iter(), &format!("there are {classes}"))?;
         let layers = causes::LAYERS.join(", ");
         let known = causes::LAYERS.iter().copied();
-        conditions.layer.check("layer", known, &format!("there are {layers}"))?;
+        conditions.layer.check("layer", &known, &format!("there are {layers}"))?;
         Ok(conditions)
     }
 
@@ -115,7 +116,7 @@ impl Conditions {
         let names: Vec<_> = reasons.iter().map(|reason| reason.name.as_str()).collect();
         self.reason.check(
             "drop reason in this kernel",
-            names.into_iter(),
+            &names.into_iter(),
             "`whydrop reasons` lists them",
         )
     }
@@ -129,7 +130,7 @@ impl Conditions {
         let known = symbols.names().collect::<Vec<_>>();
         self.site.check(
             "kernel function",
-            known.into_iter(),
+            &known.into_iter(),
             "lines of `whydrop watch` show those that drop packets",
         )
     }
@@ -183,6 +184,21 @@ impl Conditions {
             && self.layer.admits(&[verdict.map(|it| it.layer.as_str())])
             && self.process.admits(&[owner.map(|it| it.comm.as_str()), pid.as_deref()])
             && self.container.admits_by(in_container)
+    }
+
+    /// True if there are any, and totals tell which drops meet them.
+    pub(super) fn are_of_totals(&self) -> bool {
+        let of_totals = [
+            &self.reason,
+            &self.cause,
+            &self.class,
+            &self.layer,
+            &self.netns,
+            &self.dev,
+            &self.site,
+        ];
+        let any = |choice: &Choice| choice.words().next().is_some();
+        of_totals.into_iter().any(any) && !any(&self.process) && !any(&self.container)
     }
 
     /// True if drops of this total are asked for; those that only single drops can meet do not

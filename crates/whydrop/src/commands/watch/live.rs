@@ -9,7 +9,7 @@ use whydrop_filter::Program;
 use whydrop_model::{
     Attribution, Class, DROP_SCHEMA, DropTotal, Exemplar, Sighting, TracerEvidence,
 };
-use whydrop_probe::{Options, RawDrop, Resolver, Tracer};
+use whydrop_probe::{DebugInfo, Options, RawDrop, Reader, Resolver, Tracer};
 use whydrop_show::drops;
 use whydrop_show::pcapng::Packet;
 
@@ -17,7 +17,7 @@ use super::conditions::Conditions;
 use super::names::{Epoch, Names, label};
 use super::screen::Screen;
 use super::surroundings::{Answer, Look};
-use super::tell;
+use super::{benign, tell};
 use crate::cli::{Lines, Watch};
 use crate::observe::{TICK, announce};
 use crate::signals::Ended;
@@ -64,9 +64,11 @@ pub(super) fn run(
     let mut desk = Desk {
         names: &mut names,
         resolver: &resolver,
+        debug_info: resolver.debug_info(),
         epoch,
         known: None,
         verdicts: BTreeMap::new(),
+        firsts: BTreeMap::new(),
     };
     let mut look = look.transpose()?;
     let mut reader = tracer.reader();
@@ -74,32 +76,58 @@ pub(super) fn run(
     let mut patience = PROMPT;
     while !ended.yet() && options.duration.is_none_or(|limit| opened.elapsed() < limit) {
         let left = options.duration.map_or(TICK, |limit| limit.saturating_sub(opened.elapsed()));
-        if let Some(reader) = &mut reader {
-            reader.poll(left.min(patience), &mut |drop| waiting.push(drop))?;
-        }
+        take(reader.as_mut(), left.min(patience), look.as_ref(), &mut waiting)?;
         patience = if waiting.is_empty() { TICK.min(patience * 2) } else { PROMPT };
-        desk.pass(&mut waiting, look.as_mut(), &mut screen)?;
+        if options.count {
+            desk.remember(waiting.drain(..));
+        } else {
+            desk.pass(&mut waiting, look.as_mut(), &mut screen)?;
+        }
         screen.flush()?;
     }
     tracer.close_window()?;
-    if let Some(reader) = &mut reader {
-        reader.poll(Duration::ZERO, &mut |drop| waiting.push(drop))?;
-    }
+    take(reader.as_mut(), Duration::ZERO, look.as_ref(), &mut waiting)?;
     if let Some(answer) = look.and_then(Look::last) {
         desk.learn(answer);
     }
-    desk.show(waiting.drain(..), &mut screen)?;
+    if options.count {
+        desk.remember(waiting.drain(..));
+    } else {
+        desk.show(waiting.drain(..), &mut screen)?;
+    }
     let elapsed = opened.elapsed();
     let (evidence, _) = tracer.finish(&[], &|_| true)?;
     let totals = desk.totals(evidence.totals.clone(), &screen.conditions);
     if options.count {
         print_totals(&totals, &mut screen)?;
     }
+    for why in desk.debug_info.refused() {
+        tell(&format!("stacks without lines and merged functions: {why}"));
+    }
     screen.finish(options.flame.as_deref())?;
     if let Some(line) = noise(&totals, &screen) {
         tell(&line);
     }
-    tell(&summary(&evidence, elapsed.as_secs_f64(), filter.is_some()));
+    let asked =
+        screen.conditions.are_of_totals().then(|| totals.iter().map(|it| it.0.packets).sum());
+    tell(&summary(&evidence, elapsed.as_secs_f64(), filter.is_some(), asked, options.count));
+    Ok(())
+}
+
+/// Takes what drops there are, or waits for some, and has the owners of their sockets found.
+fn take(
+    reader: Option<&mut Reader>,
+    at_most: Duration,
+    look: Option<&Look>,
+    waiting: &mut Vec<RawDrop>,
+) -> anyhow::Result<()> {
+    let Some(reader) = reader else { return Ok(()) };
+    reader.poll(at_most, &mut |drop| {
+        if let Some(look) = look {
+            look.note(&drop);
+        }
+        waiting.push(drop);
+    })?;
     Ok(())
 }
 
@@ -108,7 +136,8 @@ fn tracing(options: &Watch, filter: Option<&Program>) -> anyhow::Result<Options>
     let filter =
         filter.map(Program::to_ebpf).transpose().map_err(|why| anyhow!("filter: {why}"))?;
     let rate = match (options.count, options.all) {
-        (true, _) => 0,
+        // One of a kind tells what became of all of it.
+        (true, _) => 1,
         (false, true) => u32::MAX,
         (false, false) => options.rate,
     };
@@ -132,9 +161,12 @@ fn tracing(options: &Watch, filter: Option<&Program>) -> anyhow::Result<Options>
 struct Desk<'w> {
     names: &'w mut Names,
     resolver: &'w Resolver,
+    debug_info: DebugInfo,
     epoch: Epoch,
     known: Option<Surroundings>,
     verdicts: BTreeMap<Kind, Option<Attribution>>,
+    /// The first drop of each kind that is counted together.
+    firsts: BTreeMap<whydrop_probe::Key, Exemplar>,
 }
 
 /// Drops that get the same verdict: what is counted together, and the ports.
@@ -169,18 +201,40 @@ impl Desk<'_> {
         self.verdicts.clear();
     }
 
+    /// Shows nothing, and keeps what the totals will be told by.
+    fn remember(&mut self, drops: impl Iterator<Item = RawDrop>) {
+        for raw in drops {
+            self.exemplar(&raw);
+        }
+    }
+
+    /// A drop with its names.
+    fn exemplar(&mut self, raw: &RawDrop) -> Exemplar {
+        let drop = self.resolver.exemplar(raw, self.epoch.monotonic_ns, &|_| true);
+        if self.firsts.len() < REMEMBERED {
+            self.firsts.entry(raw.key).or_insert_with(|| drop.clone());
+        }
+        drop
+    }
+
     fn show(
         &mut self,
         drops: impl Iterator<Item = RawDrop>,
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
         for raw in drops {
-            let drop = self.resolver.exemplar(&raw, self.epoch.monotonic_ns, &|_| true);
+            let drop = self.exemplar(&raw);
             let time = self.epoch.timestamp(drop.at_ns);
-            let sighting = self.sighting(&raw, drop, time);
+            let mut sighting = self.sighting(&raw, drop, time);
+            if !screen.wants(&sighting) {
+                continue;
+            }
+            if screen.wants_stacks() {
+                self.debug_info.annotate(&raw, &mut sighting.drop.stack);
+            }
             let packet =
                 Packet { mac: raw.mac, l3: raw.key.l3, bytes: &raw.packet, length: raw.packet_len };
-            screen.take(&sighting, time, Some(packet))?;
+            screen.show(&sighting, time, Some(packet))?;
         }
         Ok(())
     }
@@ -225,7 +279,11 @@ impl Desk<'_> {
         let mut asked = Vec::new();
         for mut total in totals {
             let known = self.known.as_mut();
-            let verdict = known.and_then(|known| known.attribute(&total, None));
+            let first = self.firsts.iter().find(|(key, first)| {
+                first.is_of(&total) && key.l4 == total.l4 && key.marks == total.marks
+            });
+            let first = first.map(|(_, first)| first);
+            let verdict = known.and_then(|known| known.attribute(&total, first));
             let namespace = || self.known.as_ref()?.namespace(total.netns?);
             if total.device.is_none() {
                 let link = namespace()
@@ -282,14 +340,28 @@ fn noise(totals: &Totals, screen: &Screen) -> Option<String> {
     let all: u64 = causes.values().sum();
     let list: Vec<_> = causes.iter().map(|(cause, packets)| format!("{packets} {cause}")).collect();
     (all > 0)
-        .then(|| format!("{all} benign drops not shown ({}); --benign shows them", list.join(", ")))
+        .then(|| format!("{} not shown ({}); --benign shows them", benign(all), list.join(", ")))
 }
 
-fn summary(evidence: &TracerEvidence, seconds: f64, filtered: bool) -> String {
+/// How many drops there were, how many of them were `asked` for if that is another number, and how
+/// many are not shown for whatever reason.
+fn summary(
+    evidence: &TracerEvidence,
+    seconds: f64,
+    filtered: bool,
+    asked: Option<u64>,
+    counted: bool,
+) -> String {
     let which = if filtered { "drops that the filter accepts" } else { "drops on this host" };
-    format!(
-        "{} {which} in {seconds:.1} s; {} in detail, {} beyond the rate, {} for want of ring space; {} \
-         missed",
-        evidence.events, evidence.sampled, evidence.suppressed, evidence.ring_full, evidence.lost
-    )
+    let TracerEvidence { events, sampled, suppressed, ring_full, lost, .. } = evidence;
+    let asked = asked.filter(|asked| asked != events);
+    let asked = asked.map(|asked| format!(", {asked} of them asked for")).unwrap_or_default();
+    let shown = if counted {
+        String::new()
+    } else {
+        format!(
+            " {sampled} in detail, {suppressed} beyond the rate, {ring_full} for want of ring space;"
+        )
+    };
+    format!("{events} {which} in {seconds:.1} s{asked};{shown} {lost} missed")
 }

@@ -14,7 +14,7 @@ use whydrop_show::pcapng::{self, Captured, Packet};
 
 use super::names::Epoch;
 use super::screen::Screen;
-use super::tell;
+use super::{benign, tell};
 use crate::cli::Watch;
 use crate::evidence_file;
 
@@ -34,6 +34,9 @@ pub(super) fn run(
     let file = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
     if file.starts_with(&PCAPNG) {
         let captured = pcapng::read(&file).map_err(|why| anyhow!("{shown}: {why}"))?;
+        if options.stack || options.flame.is_some() {
+            tell("a capture file holds no stacks; evidence files of `whydrop record` do");
+        }
         capture(&captured, filter, &mut screen)?;
     } else {
         if filter.is_some() {
@@ -50,7 +53,7 @@ pub(super) fn run(
     screen.finish(options.flame.as_deref())?;
     let folded: u64 = screen.folded().values().sum();
     if folded > 0 {
-        tell(&format!("{folded} benign drops not shown; --benign shows them"));
+        tell(&format!("{} not shown; --benign shows them", benign(folded)));
     }
     Ok(())
 }
@@ -82,7 +85,9 @@ fn evidence(path: &Path, screen: &mut Screen) -> anyhow::Result<()> {
             container,
             drop,
         };
-        screen.take(&sighting, time, None)?;
+        if screen.wants(&sighting) {
+            screen.show(&sighting, time, None)?;
+        }
     }
     tell(&format!(
         "{} drops were counted in the recording, {} of them in detail",
@@ -109,7 +114,9 @@ fn capture(
         let l3 = u16::from_be_bytes([header[12], header[13]]);
         let mac = (header[..12] != [0; 12]).then_some(*header);
         let sighting = sighting(one, l3, bytes, length, first, time);
-        screen.take(&sighting, time, Some(Packet { mac, l3, bytes, length }))?;
+        if screen.wants(&sighting) {
+            screen.show(&sighting, time, Some(Packet { mac, l3, bytes, length }))?;
+        }
     }
     Ok(())
 }

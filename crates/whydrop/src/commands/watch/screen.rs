@@ -65,23 +65,32 @@ impl Screen {
         !self.noise
     }
 
-    /// Takes one drop. `packet` is `None` where its bytes are not known.
-    pub(super) fn take(
+    /// Whether this drop is to be shown; counts it if it is noise that is not.
+    pub(super) fn wants(&mut self, sighting: &Sighting) -> bool {
+        if !self.conditions.admit(sighting) {
+            return false;
+        }
+        match &sighting.verdict {
+            Some(verdict) if verdict.class == Class::Benign && !self.noise => {
+                *self.folded.entry(verdict.cause.clone()).or_default() += 1;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the stacks of drops are shown, or drawn.
+    pub(super) fn wants_stacks(&self) -> bool {
+        self.stacks.is_some()
+    }
+
+    /// Shows a drop that is wanted. `packet` is `None` where its bytes are not known.
+    pub(super) fn show(
         &mut self,
         sighting: &Sighting,
         time: jiff::Timestamp,
         packet: Option<Packet<'_>>,
     ) -> anyhow::Result<()> {
-        if !self.conditions.admit(sighting) {
-            return Ok(());
-        }
-        if let Some(verdict) = &sighting.verdict
-            && verdict.class == Class::Benign
-            && !self.noise
-        {
-            *self.folded.entry(verdict.cause.clone()).or_default() += 1;
-            return Ok(());
-        }
         let netns = label(sighting.netns_name.as_deref(), sighting.drop.netns);
         let stack = self.stacks.as_mut().and_then(|stacks| stacks.add(sighting));
         match &mut self.sink {

@@ -1,17 +1,21 @@
 //! What is known of the host while drops are watched: read again and again beside the watching, and
 //! only while there is something to attribute.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use whydrop_collect::{Observation, Options, Watch};
+use whydrop_collect::{Observation, Options, Roots, Watch};
 use whydrop_diagnose::Thresholds;
 use whydrop_diagnose::attribute::Surroundings;
 use whydrop_model::{
-    EVIDENCE_SCHEMA, EventEvidence, Evidence, Host, ObservedWindow, Scope, TracerEvidence,
+    EVIDENCE_SCHEMA, EventEvidence, Evidence, Host, Namespace, ObservedWindow, Process, Scope,
+    TracerEvidence,
 };
+use whydrop_probe::RawDrop;
 
 use crate::observe::program_names;
 
@@ -19,6 +23,11 @@ use crate::observe::program_names;
 const SHORTEST: Duration = Duration::from_millis(500);
 /// A reading may take this part of the time, at most.
 const SHARE: u32 = 20;
+/// Sockets whose holders are remembered, at most.
+const MOST_HELD: usize = 4096;
+
+/// Inodes of sockets that drops named, by the inode of their namespace.
+type Named = BTreeMap<u64, BTreeSet<u64>>;
 
 /// What the reader is asked for.
 enum Request {
@@ -40,6 +49,7 @@ pub(super) struct Look {
     requests: Sender<Request>,
     answers: Receiver<Answer>,
     asked: bool,
+    named: Arc<Mutex<Named>>,
 }
 
 impl Look {
@@ -49,6 +59,8 @@ impl Look {
         let (answer, answers) = mpsc::channel();
         let (opened, first) = mpsc::sync_channel(1);
         let options = Options { netns, ..Options::default() };
+        let named = Arc::new(Mutex::new(Named::new()));
+        let known = Known { tracer, holders: BTreeMap::new(), named: Arc::clone(&named) };
         thread::Builder::new().name("surroundings".into()).spawn(move || {
             let began = Instant::now();
             let watch = match Watch::open(options.clone()) {
@@ -60,10 +72,20 @@ impl Look {
             };
             let _ = opened.send(Ok(()));
             let (host, _) = whydrop_collect::host();
-            answer_all(watch, began.elapsed(), &options, &tracer, &host, &asked, &answer);
+            answer_all(watch, began.elapsed(), &options, known, &host, &asked, &answer);
         })?;
         first.recv()??;
-        Ok(Self { requests, answers, asked: false })
+        Ok(Self { requests, answers, asked: false, named })
+    }
+
+    /// Takes in the socket that a drop names, so that its holders are in the next answer.
+    pub(super) fn note(&self, drop: &RawDrop) {
+        let Some(socket) = drop.socket.filter(|socket| socket.inode != 0) else { return };
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_netns = named.entry(drop.key.netns.into()).or_default();
+        if of_netns.len() < MOST_HELD {
+            of_netns.insert(socket.inode);
+        }
     }
 
     /// Asks for an answer, unless one is on its way.
@@ -89,12 +111,50 @@ impl Look {
     }
 }
 
+/// What the thread keeps from one answer to the next.
+struct Known {
+    tracer: TracerEvidence,
+    /// By inode of the socket; empty if nobody was found.
+    holders: BTreeMap<u64, Vec<Process>>,
+    named: Arc<Mutex<Named>>,
+}
+
+impl Known {
+    /// Finds who holds the sockets that drops named and the observation does not tell of.
+    fn search(&mut self, namespaces: &[Namespace]) -> BTreeMap<u64, Vec<Process>> {
+        let lock = self.named.lock();
+        let mut named = std::mem::take(&mut *lock.unwrap_or_else(PoisonError::into_inner));
+        if self.holders.len() > MOST_HELD {
+            self.holders.clear();
+        }
+        for namespace in namespaces {
+            let Some(sockets) = named.get_mut(&namespace.inode) else { continue };
+            for listener in namespace.listeners.iter().filter(|one| !one.owners.is_empty()) {
+                sockets.remove(&listener.inode);
+            }
+            for socket in namespace.sockets.iter().filter(|one| !one.owners.is_empty()) {
+                sockets.remove(&socket.inode);
+            }
+        }
+        for sockets in named.values_mut() {
+            sockets.retain(|inode| !self.holders.contains_key(inode));
+        }
+        named.retain(|_, sockets| !sockets.is_empty());
+        if !named.is_empty() {
+            let nobody = named.values().flatten().map(|&inode| (inode, Vec::new()));
+            self.holders.extend(nobody);
+            self.holders.extend(whydrop_collect::holders(&Roots::default(), &named));
+        }
+        self.holders.clone()
+    }
+}
+
 /// Answers until nobody asks any more.
 fn answer_all(
     mut watch: Watch,
     mut cost: Duration,
     options: &Options,
-    tracer: &TracerEvidence,
+    mut known: Known,
     host: &Host,
     asked: &Receiver<Request>,
     answer: &Sender<Answer>,
@@ -114,8 +174,10 @@ fn answer_all(
         }
         let (began, now) = (Instant::now(), clock_gettime(ClockId::Monotonic));
         let until_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
-        let evidence = evidence(watch.close(), tracer, host, &options.netns);
-        let surroundings = Surroundings::new(evidence, Thresholds::default());
+        let seen = watch.close();
+        let holders = known.search(&seen.namespaces);
+        let evidence = evidence(seen, &known.tracer, host, &options.netns);
+        let surroundings = Surroundings::new(evidence, Thresholds::default()).with_holders(holders);
         if answer.send(Answer { surroundings, until_ns }).is_err() || waiting {
             return;
         }
