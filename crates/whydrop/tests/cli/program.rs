@@ -149,6 +149,24 @@ impl Netns {
     }
 }
 
+/// Two namespaces with a veth pair between them. What the first sends to 10.99.0.9 has a MAC address
+/// that the second does not have, and is dropped there.
+pub(crate) fn pair(role: &str) -> [Netns; 2] {
+    let pair = ["a", "b"].map(|end| Netns::new(&format!("{role}-{end}")));
+    let [a, b] = [&pair[0], &pair[1]].map(Netns::name);
+    for line in [
+        format!("-n {a} link add veth0 type veth peer name veth0 netns {b}"),
+        format!("-n {a} address add 10.99.0.1/24 dev veth0"),
+        format!("-n {b} address add 10.99.0.2/24 dev veth0"),
+        format!("-n {a} link set veth0 up"),
+        format!("-n {b} link set veth0 up"),
+        format!("-n {a} neighbour add 10.99.0.9 lladdr 02:00:00:00:00:99 dev veth0"),
+    ] {
+        ip(&line.split(' ').collect::<Vec<_>>());
+    }
+    pair
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         ip(&["netns", "delete", &self.0]);

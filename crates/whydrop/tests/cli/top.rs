@@ -9,11 +9,11 @@ use crate::program::{needs_root, path, whydrop};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A server of its own, so that no other session or configuration meets it.
-struct Terminal(String);
+pub(crate) struct Terminal(String);
 
 impl Terminal {
     /// Runs a command in a terminal of this size; a shell waits behind it.
-    fn open(tag: &str, size: (u16, u16), command: &str) -> Option<Self> {
+    pub(crate) fn open(tag: &str, size: (u16, u16), command: &str) -> Option<Self> {
         let terminal = Self(format!("whydrop-{}-{tag}", std::process::id()));
         let (width, height) = (size.0.to_string(), size.1.to_string());
         // What is typed is echoed only by a terminal that was given back as it was.
@@ -49,13 +49,13 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"]).expect("tmux")
     }
 
-    fn press(&self, key: &str) {
+    pub(crate) fn press(&self, key: &str) {
         self.tmux(&["send-keys", key]).expect("tmux");
     }
 
     /// Waits until the screen is as it should be.
     #[track_caller]
-    fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let started = Instant::now();
         loop {
             let screen = self.screen();
@@ -74,18 +74,35 @@ impl Drop for Terminal {
     }
 }
 
+/// True, and said, if a test of the screen cannot run here.
+pub(crate) fn needs_terminal() -> bool {
+    let missing = Command::new("tmux").arg("-V").output().is_err();
+    if missing {
+        writeln!(std::io::stderr(), "skipped: needs tmux").expect("told");
+    }
+    missing || needs_root()
+}
+
+/// The `whydrop top` that looks at this namespace.
+pub(crate) fn program_in(netns: &str) -> i32 {
+    let pids = Command::new("pgrep").args(["-f", &format!("top .*{netns}$")]).output();
+    let pids = String::from_utf8(pids.expect("pgrep").stdout).expect("UTF-8");
+    // Of those that match, the shell around it has the longer command line and is the parent.
+    let is_program = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "whydrop\n")
+    };
+    let pid = pids.lines().find(is_program).unwrap_or_else(|| panic!("not among {pids}"));
+    pid.parse().expect("a pid")
+}
+
 /// `whydrop top` over a namespace without traffic.
 fn quiet(tag: &str) -> Option<(Terminal, Netns)> {
-    if needs_root() {
+    if needs_terminal() {
         return None;
     }
     let netns = Netns::new(tag);
     let command = format!("{} top --interval 0.5 --netns {}", path(), netns.0);
-    let terminal = Terminal::open(tag, (80, 24), &command);
-    if terminal.is_none() {
-        writeln!(std::io::stderr(), "skipped: needs tmux").expect("told");
-    }
-    Some((terminal?, netns))
+    Some((Terminal::open(tag, (80, 24), &command)?, netns))
 }
 
 struct Netns(String);
@@ -144,14 +161,7 @@ fn it_draws_answers_resizes_and_leaves_the_terminal_as_it_was() {
 fn a_signal_gives_the_terminal_back() {
     let Some((terminal, netns)) = quiet("signal") else { return };
     terminal.until("first lap", |screen| screen.contains("nothing is lost"));
-    let pids = Command::new("pgrep").args(["-f", &format!("top .*{}$", netns.0)]).output();
-    let pids = String::from_utf8(pids.expect("pgrep").stdout).expect("UTF-8");
-    // Of those that match, the shell around it has the longer command line and is the parent.
-    let is_program = |pid: &&str| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "whydrop\n")
-    };
-    let pid = pids.lines().find(is_program).unwrap_or_else(|| panic!("not among {pids}"));
-    let pid = rustix::process::Pid::from_raw(pid.parse().expect("a pid")).expect("a pid");
+    let pid = rustix::process::Pid::from_raw(program_in(&netns.0)).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
     is_given_back(&terminal, "status 0");
 }
