@@ -343,8 +343,8 @@ fn noise(totals: &Totals, screen: &Screen) -> Option<String> {
         .then(|| format!("{} not shown ({}); --benign shows them", benign(all), list.join(", ")))
 }
 
-/// How many drops there were, how many of them were `asked` for if that is another number, and how
-/// many are not shown for whatever reason.
+/// How many drops there were, how many of them were `asked` for if there were conditions, and how many
+/// are not shown for whatever reason.
 fn summary(
     evidence: &TracerEvidence,
     seconds: f64,
@@ -354,7 +354,6 @@ fn summary(
 ) -> String {
     let which = if filtered { "drops that the filter accepts" } else { "drops on this host" };
     let TracerEvidence { events, sampled, suppressed, ring_full, lost, .. } = evidence;
-    let asked = asked.filter(|asked| asked != events);
     let asked = asked.map(|asked| format!(", {asked} of them asked for")).unwrap_or_default();
     let shown = if counted {
         String::new()
