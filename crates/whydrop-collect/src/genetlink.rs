@@ -15,7 +15,11 @@ const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 /// The number of a family; `None` if this kernel does not have it.
-pub(crate) fn family(
+///
+/// # Errors
+///
+/// As [`Socket::ask`].
+pub fn family(
     socket: &mut Socket,
     buffer: &mut Buffer,
     name: &str,
@@ -52,11 +56,14 @@ pub(crate) fn dump<T>(
 }
 
 /// The attributes of a message of a family.
-pub(crate) fn attributes(payload: &[u8]) -> Attributes<'_> {
+#[must_use]
+pub fn attributes(payload: &[u8]) -> Attributes<'_> {
     Attributes(payload.get(HEADER..).unwrap_or_default())
 }
 
-fn header(command: u8) -> Vec<u8> {
+/// The beginning of a request to a family.
+#[must_use]
+pub fn header(command: u8) -> Vec<u8> {
     // The version is 1 for all families there are; then two bytes that are reserved.
     vec![command, 1, 0, 0]
 }

@@ -21,7 +21,7 @@ mod error;
 mod ethtool_ioctl;
 #[cfg(test)]
 mod fixture;
-mod genetlink;
+pub mod genetlink;
 mod host;
 mod inet_diag;
 mod line_pairs;

@@ -15,6 +15,7 @@ use crate::Roots;
 use crate::namespaces::inode_of_link;
 use membership::Membership;
 
+mod golang;
 mod membership;
 mod program;
 
@@ -124,8 +125,9 @@ fn socket_of_link(link: &Path) -> Option<u64> {
 pub(crate) fn describe(roots: &Roots, pid: u32) -> Option<Process> {
     let (comm, state) = stat(roots, pid)?;
     let folder = folder(roots, pid);
-    let mut process =
-        Process { pid, comm, program: program::of(&folder), state, ..Process::default() };
+    let (program, runtime) = program::of(&folder).unzip();
+    let runtime = runtime.flatten().map(str::to_owned);
+    let mut process = Process { pid, comm, program, runtime, state, ..Process::default() };
     let groups = fs::read(folder.join("cgroup")).unwrap_or_default();
     Membership::parse(&String::from_utf8_lossy(&groups)).tell(&mut process);
     if let Some(pod) = &mut process.pod {

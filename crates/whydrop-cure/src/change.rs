@@ -104,6 +104,17 @@ impl Changes {
         Ok(self.journal.records()?.iter().find(|record| open(record)).map(|record| record.id))
     }
 
+    /// Changes of this boot that were made and not judged: this process ended while it watched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub fn unjudged(&self) -> Result<Vec<Record>, Error> {
+        let mut records = self.journal.records()?;
+        records.retain(|one| one.boot_id == self.boot_id && one.state == State::Applied);
+        Ok(records)
+    }
+
     /// Makes a change. It is whole when this returns, or not there.
     ///
     /// # Errors

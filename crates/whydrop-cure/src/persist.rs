@@ -1,5 +1,5 @@
 //! What keeps a change beyond a reboot, in the distribution's own way: a file in `/etc/sysctl.d` for
-//! each sysctl.
+//! each sysctl, a udev rule for each setting of a network card.
 //!
 //! The order is that of systemd-sysctl(8): files of all folders by name, and the last one that sets a
 //! value wins. A later file that says something else would win over ours, so it is named and nothing
@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use whydrop_model::Target;
+
+mod udev;
 
 use crate::error::Error;
 use crate::journal::{replace, sync_folder};
@@ -29,6 +31,8 @@ pub struct Persistent {
     pub files: Vec<RecordedFile>,
     /// Lines of other files that set the same to another value.
     pub conflicts: Vec<Conflict>,
+    /// Why a setting of a card is not kept.
+    pub notes: Vec<String>,
 }
 
 /// A line that sets the same to another value.
@@ -44,7 +48,7 @@ pub struct Conflict {
     pub wins: bool,
 }
 
-/// Works out what keeps the sysctls of a change. `why` ends in the files as a comment.
+/// Works out what keeps the settings of a change. `why` ends in the files as a comment.
 ///
 /// # Errors
 ///
@@ -57,7 +61,10 @@ pub fn persistent(
     let others = others(root)?;
     let mut persistent = Persistent::default();
     for write in writes {
-        let Target::Sysctl { name } = &write.target else { continue };
+        let Target::Sysctl { name } = &write.target else {
+            udev::keep(root, write, why, &mut persistent)?;
+            continue;
+        };
         let value = write.became.as_ref().unwrap_or(&write.new);
         let file_name = format!("90-whydrop-{}.conf", name.replace('/', "."));
         let path = root.join(FOLDERS[0]).join(&file_name);
@@ -81,18 +88,18 @@ pub fn persistent(
             set.any(|(key, theirs)| matches(&key, name) && same(&theirs, value))
         };
         if !before.as_ref().is_some_and(kept) {
-            let after = contents(name, value, why);
+            let after = contents(&format!("{name} = {value}"), why);
             persistent.files.push(RecordedFile { path, before, after });
         }
     }
     Ok(persistent)
 }
 
-fn contents(name: &str, value: &str, why: &[String]) -> String {
+fn contents(line: &str, why: &[String]) -> String {
     let head = ["Written by whydrop; `whydrop undo` removes it."];
     let comments = head.into_iter().chain(why.iter().flat_map(|lines| lines.lines()));
     let comments: Vec<_> = comments.map(|line| format!("# {line}\n")).collect();
-    format!("{}{name} = {value}\n", comments.concat())
+    format!("{}{line}\n", comments.concat())
 }
 
 /// Files by name, with their place and text; those that another hides left out.

@@ -89,7 +89,8 @@ fn descriptor(of: &SocketOf) -> Result<Option<i32>, String> {
     Ok(None)
 }
 
-fn gone(of: &SocketOf) -> String {
+/// That it is, in words.
+pub(crate) fn gone(of: &SocketOf) -> String {
     format!("{} (pid {}) has ended or closed it", of.comm, of.pid)
 }
 

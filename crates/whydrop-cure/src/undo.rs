@@ -1,14 +1,12 @@
 //! Takes changes back: from the last setting to the first, each to what it was.
 //!
 //! A setting that somebody else has changed since is left alone and named, unless told otherwise. A
-//! setting that is gone (its namespace, its process, its boot) needs no restoring.
-
-use whydrop_model::Target;
+//! setting that is gone (its namespace, device, queue, process or boot) needs no restoring.
 
 use crate::change::{Changes, Step};
 use crate::error::Error;
 use crate::record::{Record, RecordedWrite, State};
-use crate::{persist, socket, target};
+use crate::{persist, target};
 
 /// What became of a change that was to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -137,17 +135,12 @@ impl Changes {
 
     /// Why a setting is no more; `None` if it is there, or that cannot be told.
     fn is_gone(&self, write: &RecordedWrite) -> Option<String> {
-        let inode = write.netns.inode.unwrap_or_default();
-        if let Err(gone @ whydrop_collect::Error::NamespaceGone { .. }) =
-            whydrop_collect::within(&self.roots, inode, || ())
-        {
-            return Some(gone.to_string());
-        }
-        match &write.target {
-            Target::Backlog(of) | Target::ReceiveBuffer(of) if socket::is_gone(of) => {
-                Some(format!("{} (pid {}) has ended or closed it", of.comm, of.pid))
+        match target::gone(&self.roots, &write.netns, &write.target) {
+            Err(Error::Place(gone @ whydrop_collect::Error::NamespaceGone { .. })) => {
+                Some(gone.to_string())
             }
-            _ => None,
+            Err(_) => None,
+            Ok(gone) => gone,
         }
     }
 }

@@ -6,9 +6,11 @@
 //! operator with the remedy of its rule.
 
 mod accept_queue;
+mod card;
 mod fragments;
 mod links;
 mod neighbours;
+mod path_mtu;
 mod queues;
 mod receive_buffer;
 mod routing;
@@ -40,7 +42,9 @@ const KINDS: &[(&str, Kind)] = &[
     ("link-mtu-mismatch", links::mtu),
     ("neighbour-queue-full", neighbours::queue),
     ("neighbour-table-full", neighbours::table),
-    ("nic-rx-ring-overrun", queues::ring),
+    ("nic-irq-imbalance", card::imbalance),
+    ("nic-rx-ring-overrun", card::overrun),
+    ("pmtu-blackhole", path_mtu::black_hole),
     ("qdisc-limit-reached", queues::limit),
     ("reverse-path-filter", routing::reverse_path),
     ("syn-queue-full", syn_queue::answer),

@@ -156,6 +156,17 @@ impl Overrun<'_> {
         if cpus.len() > 1 && one_flow { "elephant-flow" } else { "rss" }
     }
 
+    /// Mask of all CPUs but one, as the kernel writes masks: groups of 32 bits. `None` if there is no
+    /// other.
+    pub(crate) fn others_mask(&self, hot: u32) -> Option<String> {
+        let others = self.loads.iter().map(|load| load.cpu).filter(|cpu| *cpu != hot && *cpu < 64);
+        match others.fold(0_u64, |mask, cpu| mask | 1 << cpu) {
+            0 => None,
+            mask if mask >> 32 == 0 => Some(format!("{mask:x}")),
+            mask => Some(format!("{:x},{:08x}", mask >> 32, mask & 0xffff_ffff)),
+        }
+    }
+
     /// Descriptors of the receive ring: now, and at most.
     pub(crate) fn ring(&self) -> Option<(u32, u32)> {
         let of = |name: &str| self.link.ring.get(name).copied();

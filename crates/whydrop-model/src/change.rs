@@ -53,6 +53,9 @@ pub struct Proposal {
     /// What it opens to others, if it does: such a change needs the operator's explicit consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weakens: Option<String>,
+    /// What it interrupts for a moment, if it does: such a change needs the operator's explicit consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<String>,
     /// What keeps it beyond a restart of the program or the host, other than the settings themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permanent: Vec<String>,
@@ -105,6 +108,21 @@ pub enum Target {
         /// Which.
         attribute: LinkAttribute,
     },
+    /// Rings or queues of a network card (`ethtool -G`, `-L`).
+    Card {
+        /// Its name.
+        device: String,
+        /// Which.
+        setting: CardSetting,
+    },
+    /// Mask of the CPUs that take over what a receive queue gets (RPS), or that send through a transmit
+    /// queue (XPS); hexadecimal, as the kernel writes it but without leading zeros.
+    QueueCpus {
+        /// The device.
+        device: String,
+        /// `rx-0`, `tx-0`, ...
+        queue: String,
+    },
     /// The limit of a queueing discipline, in packets or bytes as its kind counts.
     QdiscLimit {
         /// Device it is on.
@@ -143,6 +161,22 @@ pub enum LinkAttribute {
     TxQueueLen,
 }
 
+/// What of a network card is set by `ethtool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CardSetting {
+    /// Descriptors of each receive ring.
+    RxRing,
+    /// Descriptors of each transmit ring.
+    TxRing,
+    /// Queues that only receive.
+    RxQueues,
+    /// Queues that only send.
+    TxQueues,
+    /// Queues that do both.
+    CombinedQueues,
+}
+
 impl Target {
     /// True if it belongs to a running program and not to the host's configuration.
     #[must_use]
@@ -162,6 +196,16 @@ impl fmt::Display for Target {
                 LinkAttribute::Mtu => write!(f, "MTU of {device}"),
                 LinkAttribute::TxQueueLen => write!(f, "txqueuelen of {device}"),
             },
+            Self::Card { device, setting } => match setting {
+                CardSetting::RxRing => write!(f, "receive ring of {device}"),
+                CardSetting::TxRing => write!(f, "transmit ring of {device}"),
+                CardSetting::RxQueues => write!(f, "receive queues of {device}"),
+                CardSetting::TxQueues => write!(f, "transmit queues of {device}"),
+                CardSetting::CombinedQueues => write!(f, "queues of {device}"),
+            },
+            Self::QueueCpus { device, queue } => {
+                write!(f, "CPUs of queue {queue} of {device}")
+            }
             Self::QdiscLimit { device, qdisc, handle, .. } => {
                 write!(f, "limit of {qdisc} {handle} on {device}")
             }

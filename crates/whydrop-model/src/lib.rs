@@ -27,8 +27,8 @@ mod socket;
 
 pub use cgroup::{Cgroup, CgroupPrograms, OpenFiles, Pod};
 pub use change::{
-    Answer, Cure, Effect, Handover, LinkAttribute, Proposal, Shortage, SocketOf, Target, Trial,
-    Write,
+    Answer, CardSetting, Cure, Effect, Handover, LinkAttribute, Proposal, Shortage, SocketOf,
+    Target, Trial, Write,
 };
 pub use counters::{Counters, MOST, Pair};
 pub use cpu::{Cpu, CpuSide, Interrupt};

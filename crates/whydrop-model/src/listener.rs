@@ -86,6 +86,10 @@ pub struct Process {
     /// whose script is known; `None` if unreadable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// What runs it, where that is not the executable's own code alone: the interpreter, as `python`,
+    /// `java`, `node`, or `go`; `None` if neither, or unreadable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// Scheduler state letter when last looked at: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`.
     pub state: char,
     /// Its control group: the path in the unified hierarchy or, where that tells nothing, in the v1

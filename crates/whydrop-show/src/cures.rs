@@ -62,6 +62,9 @@ fn proposal(change: &Proposal, width: usize, out: &mut dyn Write) -> io::Result<
     let weakens =
         change.weakens.iter().map(|what| format!("{}; needs --allow-weaker-security", Safe(what)));
     labelled("security", weakens, width, out)?;
+    let interrupts =
+        change.interrupts.iter().map(|what| format!("{}; needs --allow-link-reset", Safe(what)));
+    labelled("stops", interrupts, width, out)?;
     let live = change.is_live().then(|| {
         "it sets the socket of a running program; needs --live, or do it in the program's own \
          configuration"
@@ -123,6 +126,7 @@ mod tests {
             sizing: None,
             risk: "None\u{1b}[2J".into(),
             weakens: Some("the host".into()),
+            interrupts: None,
             permanent: Vec::new(),
             left_out: Vec::new(),
         })));

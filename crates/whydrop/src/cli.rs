@@ -204,6 +204,10 @@ pub(crate) struct Fix {
     #[arg(long)]
     pub(crate) allow_weaker_security: bool,
 
+    /// Allow changes for which a network card is reset: traffic stops for a moment
+    #[arg(long)]
+    pub(crate) allow_link_reset: bool,
+
     /// Only faults of this cause
     #[arg(long, value_name = "CAUSE")]
     pub(crate) cause: Option<String>,

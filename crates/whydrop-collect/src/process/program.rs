@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::golang;
+
 /// An interpreter and what its command line may hold before the script.
 struct Interpreter {
     /// The executable's name starts with one of these, followed by a version at most.
@@ -75,15 +77,17 @@ const INTERPRETERS: &[Interpreter] = &[
     },
 ];
 
-/// The program of the process whose folder in `/proc` this is; `None` if it may not be read (or for
-/// a kernel thread).
-pub(super) fn of(process: &Path) -> Option<String> {
+/// The program of the process whose folder in `/proc` this is, and what runs it if that is an interpreter
+/// or Go; `None` if it may not be read (or for a kernel thread).
+pub(super) fn of(process: &Path) -> Option<(String, Option<&'static str>)> {
     let link = fs::read_link(process.join("exe")).ok()?;
     let link = link.to_string_lossy();
     // The kernel's mark for a file that was replaced since the start, as after an upgrade.
     let executable = base_name(link.strip_suffix(" (deleted)").unwrap_or(&link));
     let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
-    Some(name(executable, &String::from_utf8_lossy(&arguments)))
+    let runtime = interpreter(executable).and_then(|one| one.names.first().copied());
+    let runtime = runtime.or_else(|| golang::made(&process.join("exe")).then_some("go"));
+    Some((name(executable, &String::from_utf8_lossy(&arguments)), runtime))
 }
 
 /// `arguments` as in `/proc/PID/cmdline`: each ended by a zero byte.

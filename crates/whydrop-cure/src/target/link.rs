@@ -65,6 +65,12 @@ pub(super) fn index(device: &str) -> Result<u32, String> {
     Ok(get(&mut open()?, device)?.ifindex)
 }
 
+/// True if there is no such device, for certain.
+pub(super) fn is_gone(device: &str) -> bool {
+    let Ok(mut socket) = open() else { return false };
+    matches!(ask(&mut socket, device), Err(Failure::Refused(Errno::NODEV)))
+}
+
 pub(super) fn open() -> Result<Socket, String> {
     Socket::open(Protocol::Route).map_err(|error| words(Failure::Refused(error)))
 }
@@ -78,10 +84,13 @@ pub(super) fn words(failure: Failure) -> String {
 }
 
 fn get(socket: &mut Socket, device: &str) -> Result<Link, String> {
+    ask(socket, device).map_err(words)?.ok_or_else(|| "there is no such device".into())
+}
+
+fn ask(socket: &mut Socket, device: &str) -> Result<Option<Link>, Failure> {
     let mut request = header(0);
     push_attribute(&mut request, IFLA_IFNAME, &[device.as_bytes(), b"\0"].concat());
-    let link = socket.ask(RTM_GETLINK, &request, &mut Buffer::new(), parse).map_err(words)?;
-    link.ok_or_else(|| "there is no such device".into())
+    socket.ask(RTM_GETLINK, &request, &mut Buffer::new(), parse)
 }
 
 fn parse(payload: &[u8]) -> Option<Link> {

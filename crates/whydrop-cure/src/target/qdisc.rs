@@ -89,7 +89,16 @@ fn unknown(kind: &str) -> String {
     format!("whydrop does not know how to set the limit of {kind}")
 }
 
+/// True if there is no such queue, for certain.
+pub(super) fn is_gone(place: &Place<'_>) -> bool {
+    link::is_gone(place.device) || matches!(look(place), Ok(None))
+}
+
 fn find(place: &Place<'_>) -> Result<Found, String> {
+    look(place)?.ok_or_else(|| "it is there no more".into())
+}
+
+fn look(place: &Place<'_>) -> Result<Option<Found>, String> {
     let ifindex = link::index(place.device)?;
     let mut request = vec![0; TCMSG];
     request[4..8].copy_from_slice(&ifindex.to_ne_bytes());
@@ -105,8 +114,7 @@ fn find(place: &Place<'_>) -> Result<Found, String> {
         is_it.then_some(Found { handle, parent, options })
     };
     let dump = link::open()?.dump(RTM_GETQDISC, &request, &mut Buffer::new(), wanted);
-    let found = dump.map_err(link::words)?.items.into_iter().next();
-    found.ok_or_else(|| "it is there no more".into())
+    Ok(dump.map_err(link::words)?.items.into_iter().next())
 }
 
 fn attribute(nest: &[u8], wanted: u16) -> Option<&[u8]> {

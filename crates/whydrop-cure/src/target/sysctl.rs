@@ -19,3 +19,8 @@ pub(super) fn write(roots: &Roots, name: &str, value: &str) -> Result<(), String
     let done = file.and_then(|mut file| file.write_all(format!("{value}\n").as_bytes()));
     done.map_err(|error| words(&error))
 }
+
+/// True if there is no such setting, for certain: the device it belongs to is gone.
+pub(super) fn is_gone(roots: &Roots, name: &str) -> bool {
+    matches!(fs::exists(roots.sysctl(name)), Ok(false))
+}

@@ -4,5 +4,6 @@
 
 mod killed;
 mod refused;
+mod settings;
 mod stage;
 mod undo;

@@ -70,9 +70,14 @@ impl Stage {
         whydrop_collect::within(&Roots::default(), self.inode(), work).unwrap()
     }
 
+    /// The namespace.
+    pub(crate) fn netns(&self) -> NetnsRef {
+        NetnsRef { inode: Some(self.inode()), name: Some(self.name.clone()) }
+    }
+
     /// A longer accept queue: the cap, then the listener.
     pub(crate) fn cure(&self) -> Cure {
-        let netns = NetnsRef { inode: Some(self.inode()), name: Some(self.name.clone()) };
+        let netns = self.netns();
         let write =
             |target| Write { netns: netns.clone(), target, old: Some(OLD.into()), new: NEW.into() };
         let of = SocketOf {
@@ -81,25 +86,10 @@ impl Stage {
             inode: self.socket,
             endpoint: "127.0.0.1:9000".into(),
         };
-        Cure {
-            cause: "accept-queue-full".into(),
-            variant: None,
-            packets: 1,
-            site: Site { netns: Some(netns.clone()), ..Site::default() },
-            answer: Answer::Change(Box::new(Proposal {
-                summary: "a longer accept queue".into(),
-                writes: vec![
-                    write(Target::Sysctl { name: "net.core.somaxconn".into() }),
-                    write(Target::Backlog(of)),
-                ],
-                measured: Vec::new(),
-                sizing: None,
-                risk: String::new(),
-                weakens: None,
-                permanent: Vec::new(),
-                left_out: Vec::new(),
-            })),
-        }
+        cure(vec![
+            write(Target::Sysctl { name: "net.core.somaxconn".into() }),
+            write(Target::Backlog(of)),
+        ])
     }
 
     /// Every setting of the namespace that can be read, and the listener's backlog.
@@ -124,7 +114,18 @@ impl Stage {
     /// This program in the role of one that makes the change and goes on as `mode` says, by way of
     /// `wrapper` if there is one. It dies by SIGKILL after so many steps.
     pub(crate) fn changer(&self, mode: &str, kill_after: usize, wrapper: &[&str]) -> Output {
-        let cure = serde_json::to_string(&self.cure()).unwrap();
+        self.changes_by(&self.cure(), mode, kill_after, wrapper)
+    }
+
+    /// The same for another change.
+    pub(crate) fn changes_by(
+        &self,
+        cure: &Cure,
+        mode: &str,
+        kill_after: usize,
+        wrapper: &[&str],
+    ) -> Output {
+        let cure = serde_json::to_string(cure).unwrap();
         let folder = self.folder.path().to_str().unwrap();
         let kill_after = kill_after.to_string();
         let own = role(
@@ -141,6 +142,28 @@ impl Stage {
             }
         };
         command.output().unwrap()
+    }
+}
+
+/// One change that consists of these writes.
+pub(crate) fn cure(writes: Vec<Write>) -> Cure {
+    let netns = writes.first().map(|write| write.netns.clone());
+    Cure {
+        cause: "accept-queue-full".into(),
+        variant: None,
+        packets: 1,
+        site: Site { netns, ..Site::default() },
+        answer: Answer::Change(Box::new(Proposal {
+            summary: "a change".into(),
+            writes,
+            measured: Vec::new(),
+            sizing: None,
+            risk: String::new(),
+            weakens: None,
+            interrupts: None,
+            permanent: Vec::new(),
+            left_out: Vec::new(),
+        })),
     }
 }
 
@@ -163,7 +186,7 @@ fn read_all(folder: &Path, into: &mut BTreeMap<String, String>) {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
 }
 
@@ -230,6 +253,10 @@ fn run(
 ) -> Result<(), whydrop_cure::Error> {
     let Answer::Change(proposal) = &cure.answer else { panic!("a change") };
     let roots = Roots::default();
+    if mode == "undo" {
+        let changes = Changes::open(&Journal::new(folder.join("journal")), roots)?;
+        return changes.undo(1, false, told).map(|_| ());
+    }
     let planned: Vec<Planned> = plan(&roots, proposal)?;
     let changes = Changes::open(&Journal::new(folder.join("journal")), roots)?;
     let mut record = changes.apply(cure, &proposal.summary, &planned, told)?;

@@ -59,9 +59,9 @@ fn longer_queue(patient: &Patient<'_>, listener: &Listener) -> Option<Answer> {
     let setting = programs::backlog_setting(owner);
     let place = setting.map_or_else(
         || format!("the backlog argument of {}'s listen() call", owner.comm),
-        |setting| setting.place.to_owned(),
+        |(place, _)| place.to_owned(),
     );
-    let afterwards = setting.map_or("restart it", |setting| setting.afterwards);
+    let afterwards = setting.map_or("restart it", |(_, setting)| setting.afterwards);
     let arrivals = patient.grown("Tcp.PassiveOpens") as f64 / patient.seconds();
     Some(Answer::Change(Box::new(Proposal {
         summary: format!(
@@ -89,6 +89,7 @@ fn longer_queue(patient: &Patient<'_>, listener: &Listener) -> Option<Answer> {
                that stalls for long answers clients that have given up"
             .into(),
         weakens: None,
+        interrupts: None,
         permanent: vec![format!(
             "The new length holds until {} restarts: set {place} to {proposed} and {afterwards} at the \
              next occasion",

@@ -32,6 +32,7 @@ pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
         )),
         risk: "Anyone who can send fragments can fill this memory".into(),
         weakens: None,
+        interrupts: None,
         permanent: vec![
             "Fragments are the deeper fault: a smaller datagram (EDNS 1232, NFS over TCP) or the right MTU \
              needs no reassembly"

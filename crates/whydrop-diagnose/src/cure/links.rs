@@ -66,6 +66,7 @@ pub(super) fn mtu(patient: &Patient<'_>) -> Option<Answer> {
                is filtered, large packets still hang"
             .into(),
         weakens: None,
+        interrupts: None,
         permanent: vec![format!(
             "Set the MTU where {} is created (container runtime, CNI, networkd, ip link add)",
             changed.name
@@ -98,6 +99,7 @@ fn up(patient: &Patient<'_>, namespace: &Namespace, link: &Link) -> Answer {
         weakens: Some(format!(
             "{device} carries packets again that it was configured not to carry"
         )),
+        interrupts: None,
         permanent: vec![format!(
             "Find out what took {device} down; it stays up until that happens again"
         )],

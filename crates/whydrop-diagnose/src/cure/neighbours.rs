@@ -40,6 +40,7 @@ pub(super) fn queue(patient: &Patient<'_>) -> Option<Answer> {
         )),
         risk: "The memory may be taken once for every address that does not answer".into(),
         weakens: None,
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))
@@ -62,8 +63,8 @@ pub(super) fn table(patient: &Patient<'_>) -> Option<Answer> {
         summary: format!("Let the neighbour table hold {third} entries instead of {now}"),
         writes: vec![
             sysctl(host, name(3), third),
-            sysctl(host, name(2), third / 2),
-            sysctl(host, name(1), third / 4),
+            sysctl(host, name(2), (third / 2).max(table.gc_thresh2.into())),
+            sysctl(host, name(1), (third / 4).max(table.gc_thresh1.into())),
         ],
         measured: vec![
             measured("entries of all namespaces", table.entries),
@@ -71,13 +72,15 @@ pub(super) fn table(patient: &Patient<'_>) -> Option<Answer> {
             measured("packets lost for want of an entry", patient.finding.packets),
         ],
         sizing: Some(format!(
-            "gc_thresh3 = 2 x ({} + {}) rounded up, gc_thresh2 half of it, gc_thresh1 a quarter",
+            "gc_thresh3 = 2 x ({} + {}) rounded up, gc_thresh2 half of it, gc_thresh1 a quarter, none less \
+             than now",
             table.entries.max(now),
             patient.finding.packets
         )),
         risk: "A scan of the local network fills a larger table as well: look whether the entries answer"
             .into(),
         weakens: None,
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))

@@ -1,4 +1,4 @@
-//! Longer queues on the way out and in: qdisc limits, `txqueuelen`, receive rings.
+//! Longer queues on the way out: qdisc limits, `txqueuelen`.
 //!
 //! A longer queue in front of a rate is delay. It is only proposed where the worst burst seen drains
 //! within a tolerable delay (a threshold); else the rate is what is short.
@@ -6,13 +6,11 @@
 use std::time::Duration;
 
 use whydrop_model::{
-    Answer, Handover, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
+    Answer, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
 };
 
 use super::{Patient, left_out, measured, rounded_up};
-use crate::command;
 use crate::receive;
-use crate::ring::{self, Needed};
 
 /// Kinds whose limit can be changed while packets wait in them.
 const SETTABLE: &[&str] = &["bfifo", "fq", "fq_codel", "pfifo", "tbf"];
@@ -55,6 +53,7 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
         )),
         risk: "A longer queue is delay for everything behind it".into(),
         weakens: None,
+        interrupts: None,
         permanent: vec![format!(
             "Set it where {device} gets its queue: TransmitQueueLength= or the qdisc section of networkd, or \
              the script that runs tc"
@@ -152,27 +151,4 @@ fn too_slow(
         advice: "Raise the rate if it is yours to raise, or let the senders send less".into(),
         left_out: left_out(patient.finding),
     }
-}
-
-/// A larger receive ring, twice as large at a time: what fills it between two polls is not known well
-/// enough to calculate it.
-pub(super) fn ring(patient: &Patient<'_>) -> Option<Answer> {
-    let device = patient.finding.site.device.as_deref()?;
-    let link = patient.namespace.links.iter().find(|link| link.name == device)?;
-    if patient.variant() != "ring-small" {
-        return None;
-    }
-    let Needed { now, most, lost, size: proposed } = ring::needed(link)?;
-    let command = format!("ethtool -G {device} rx {proposed}");
-    Some(Answer::Operator(Handover {
-        advice: format!(
-            "Give {device} a receive ring of {proposed} descriptors instead of {now}: the {now} it has and \
-             the {lost} packets lost on the worst queue, if they were one burst, as a power of two and no \
-             more than {most}. Most drivers reset the link for a moment, so whydrop leaves the moment to \
-             you; a large ring costs cache misses and delay. To keep it, in /etc/udev/rules.d: \
-             ACTION==\"add\", SUBSYSTEM==\"net\", KERNEL==\"{device}\", RUN+=\"/usr/sbin/{command}\""
-        ),
-        commands: command::within(patient.namespace, &command).into_iter().collect(),
-        left_out: left_out(patient.finding),
-    }))
 }

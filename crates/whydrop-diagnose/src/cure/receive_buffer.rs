@@ -3,7 +3,7 @@
 use whydrop_model::{Answer, Proposal, Socket, SocketOf, SocketProtocol, Target, Write};
 
 use super::{Patient, left_out, measured, shortage};
-use crate::receive;
+use crate::{programs, receive};
 
 pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
     let socket = socket(patient)?;
@@ -41,6 +41,14 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
     } else {
         String::new()
     };
+    let lasting = match programs::buffer_setting(owner) {
+        Some((place, setting)) => format!("set {place} to {needed} and {}", setting.afterwards),
+        None => format!(
+            "let {} ask for SO_RCVBUF={needed}, or set ReceiveBuffer={needed} where a systemd socket unit \
+             opens it",
+            owner.comm
+        ),
+    };
     Some(Answer::Change(Box::new(Proposal {
         summary: format!(
             "Give {} (pid {}) a receive buffer of {} bytes instead of {now} for UDP {endpoint}, on its own \
@@ -73,11 +81,8 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
         )),
         risk: "A full buffer is memory, and what waits at its end is read late".into(),
         weakens: None,
-        permanent: vec![format!(
-            "The buffer lives as long as the socket: let {} ask for SO_RCVBUF={needed}{raise}, or set \
-             ReceiveBuffer={needed} where a systemd socket unit opens it",
-            owner.comm
-        )],
+        interrupts: None,
+        permanent: vec![format!("The buffer lives as long as the socket: {lasting}{raise}")],
         left_out: left_out(patient.finding),
     })))
 }

@@ -31,6 +31,7 @@ pub(super) fn reverse_path(patient: &Patient<'_>) -> Option<Answer> {
         weakens: Some(format!(
             "packets with forged sources that have some route are let in by {device}"
         )),
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding)
             .into_iter()
@@ -79,6 +80,7 @@ pub(super) fn forwarding(patient: &Patient<'_>) -> Option<Answer> {
         risk: "If this host is no router, the sender is wrong to use it as one: repair its route instead"
             .into(),
         weakens: Some("packets are passed on between the networks of this namespace".into()),
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))

@@ -45,6 +45,7 @@ pub(super) fn conntrack(patient: &Patient<'_>) -> Option<Answer> {
         )),
         risk: "Each entry takes memory; the table is rehashed while packets wait".into(),
         weakens: None,
+        interrupts: None,
         permanent: vec![
             "The setting is lost if the module is loaded after sysctl.d was applied: list nf_conntrack in \
              /etc/modules-load.d"
@@ -81,6 +82,7 @@ pub(super) fn cpu_backlog(patient: &Patient<'_>) -> Option<Answer> {
         )),
         risk: "What waits longer is delivered later".into(),
         weakens: None,
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))

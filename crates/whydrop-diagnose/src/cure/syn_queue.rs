@@ -24,6 +24,7 @@ pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
                timestamps"
             .into(),
         weakens: None,
+        interrupts: None,
         permanent: Vec::new(),
         left_out: left_out(patient.finding),
     })))

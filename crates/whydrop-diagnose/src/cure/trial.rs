@@ -43,6 +43,12 @@ const LOADS: &[Load] = &[
         includes_lost: false,
     },
     Load {
+        causes: &["nic-irq-imbalance", "nic-rx-ring-overrun"],
+        variant: None,
+        counters: IN,
+        includes_lost: false,
+    },
+    Load {
         causes: &["fragment-memory-limit"],
         variant: None,
         counters: &["Ip.ReasmReqds", "snmp6.Ip6ReasmReqds"],

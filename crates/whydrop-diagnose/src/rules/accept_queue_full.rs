@@ -167,7 +167,7 @@ fn variant(
     if somaxconn == Some(backlog) {
         return Variant::SomaxconnCap;
     }
-    let asks = listener.owners.iter().find_map(programs::usual_backlog);
+    let asks = listener.owners.iter().find_map(|owner| programs::usual_backlog(owner, somaxconn));
     let was_a_cap = matches!(backlog, 128 | 1024 | 4096);
     if was_a_cap && asks.is_some_and(|usual| usual > backlog) {
         return Variant::StaleCap;

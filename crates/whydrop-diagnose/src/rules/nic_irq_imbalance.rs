@@ -79,15 +79,9 @@ fn remedy(case: &Case<'_>, overrun: &Overrun<'_>, variant: &str, hot: u32) -> Re
     }
 }
 
-/// Mask of all CPUs but the one that takes the interrupts.
+/// Has all CPUs but the one that takes the interrupts do the protocol work.
 fn receive_steering(overrun: &Overrun<'_>, hot: u32) -> Option<String> {
-    let others = overrun.loads.iter().map(|load| load.cpu).filter(|cpu| *cpu != hot && *cpu < 64);
-    let mask = others.fold(0_u64, |mask, cpu| mask | 1 << cpu);
-    // As the kernel writes masks: groups of 32 bits.
-    let mask = match mask >> 32 {
-        0 => format!("{mask:x}"),
-        high => format!("{high:x},{:08x}", mask & 0xffff_ffff),
-    };
+    let mask = overrun.others_mask(hot)?;
     let line = format!("echo {mask} > /sys/class/net/{}/queues/rx-0/rps_cpus", overrun.link.name);
     if overrun.namespace.own {
         return Some(line);

@@ -94,6 +94,9 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
     if let Some(open) = changes.interrupted()? {
         bail!("change {open} was interrupted and may be half made: `whydrop undo {open}` first");
     }
+    for record in changes.unjudged()? {
+        tell::unjudged(&record);
+    }
     let told = &mut |step: Step| tell::step(step);
     let Chosen { cure, proposal, plan } = chosen;
     let mut record = changes.apply(cure, &proposal.summary, plan, told)?;

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use whydrop_collect::Roots;
 use whydrop_cure::{Changes, Journal, Undone};
 use whydrop_show::Safe;
@@ -28,15 +29,34 @@ pub(crate) fn run(options: &Undo) -> anyhow::Result<ExitCode> {
         return Ok(failure::CLEAN);
     }
     let changes = Changes::open(&journal, Roots::default())?;
-    let mut all = true;
+    let (mut all, mut failed) = (true, 0);
+    let several = ids.len() > 1;
     for id in ids {
-        let (record, undone) = changes.undo(id, options.force, &mut |_| {})?;
+        if !open.contains(&id) {
+            let record = journal.record(id)?;
+            writeln!(out, "change {id} was undone before: {}", Safe(&record.summary))?;
+            continue;
+        }
+        let (record, undone) = match changes.undo(id, options.force, &mut |_| {}) {
+            // The others are not to wait for this one.
+            Err(error) if several => {
+                failed += 1;
+                output::message(&format!("whydrop: change {id} is not undone: {error}"));
+                continue;
+            }
+            done => done?,
+        };
         all &= undone.left.is_empty();
         let state = if undone.left.is_empty() { "undone" } else { "left as it is" };
         writeln!(out, "change {id} {state}: {}", Safe(&record.summary))?;
         tell(&undone, &mut out)?;
     }
     out.flush()?;
+    if failed > 0 {
+        bail!(
+            "{failed} of the changes could not be undone; `whydrop changes` shows what is in force"
+        );
+    }
     Ok(if all { failure::CLEAN } else { failure::fault() })
 }
 

@@ -114,7 +114,7 @@ fn raise_somaxconn(refusals: &Refusals<'_>) -> (String, Vec<String>) {
 fn raise_backlog(refusals: &Refusals<'_>) -> (String, Vec<String>) {
     let proposed = proposed(refusals);
     let setting = refusals.listener.owners.iter().find_map(programs::backlog_setting);
-    let place = setting.map_or("the backlog argument of its listen() call", |one| one.place);
+    let place = setting.map_or("the backlog argument of its listen() call", |(place, _)| place);
     let cap = somaxconn(refusals).filter(|cap| *cap < proposed);
     let also = if cap.is_some() { " and net.core.somaxconn with it" } else { "" };
     let summary = format!(
@@ -127,7 +127,9 @@ fn raise_backlog(refusals: &Refusals<'_>) -> (String, Vec<String>) {
 }
 
 fn listen_again(refusals: &Refusals<'_>) -> (String, Vec<String>) {
-    let asks = refusals.listener.owners.iter().find_map(programs::usual_backlog).unwrap_or(0);
+    let cap = somaxconn(refusals);
+    let mut owners = refusals.listener.owners.iter();
+    let asks = owners.find_map(|owner| programs::usual_backlog(owner, cap)).unwrap_or(0);
     let summary = format!(
         "Restart {}: it usually asks for {asks}, and net.core.somaxconn now allows it; nothing else \
          has to change",

@@ -96,6 +96,9 @@ fn refusal(options: &Fix, proposal: &Proposal) -> Option<String> {
     if let Some(what) = proposal.weakens.as_ref().filter(|_| !options.allow_weaker_security) {
         return Some(format!("{what}; this needs --allow-weaker-security"));
     }
+    if let Some(what) = proposal.interrupts.as_ref().filter(|_| !options.allow_link_reset) {
+        return Some(format!("{what}; this needs --allow-link-reset"));
+    }
     (proposal.is_live() && !options.live).then(|| {
         "it changes the socket of a running program, which needs --live; without it, set it in the \
          program's own configuration"

@@ -36,6 +36,7 @@ pub(super) fn keep(
     kept.notes.extend(elsewhere.iter().filter_map(in_other_namespaces));
     let found = persistent(&options.root, &first, &reasons(chosen))?;
     kept.notes.extend(found.conflicts.iter().map(told));
+    kept.notes.extend(found.notes);
     if found.conflicts.iter().any(|conflict| conflict.wins) {
         kept.notes.push("Not made permanent: a line that is read later would win over it".into());
         return Ok(kept);

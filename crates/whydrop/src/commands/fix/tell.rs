@@ -39,15 +39,24 @@ pub(super) fn proposals(options: &Fix, case: &Case) -> anyhow::Result<()> {
         Answer::Capacity(_) | Answer::Operator(_) => None,
     });
     if let Some(change) = change {
-        let live = if change.is_live() { " --live" } else { "" };
-        let weaker = if change.weakens.is_some() { " --allow-weaker-security" } else { "" };
+        let needs = needs(change);
         writeln!(
             out,
-            "\nNothing was changed. `whydrop fix --apply{live}{weaker}` makes the first change, watches it and \
+            "\nNothing was changed. `whydrop fix --apply{needs}` makes the first change, watches it and \
              takes it back unless it helps."
         )?;
     }
     Ok(out.flush()?)
+}
+
+/// The options without which a change is not made, as they follow `--apply`.
+fn needs(change: &Proposal) -> String {
+    let options = [
+        (change.is_live(), " --live"),
+        (change.weakens.is_some(), " --allow-weaker-security"),
+        (change.interrupts.is_some(), " --allow-link-reset"),
+    ];
+    options.into_iter().filter_map(|(needed, option)| needed.then_some(option)).collect()
 }
 
 /// What is asked for is so already.
@@ -87,11 +96,23 @@ pub(super) fn plan(
     let mut out = output::stdout();
     writeln!(out, "{STRONG}{}{STRONG:#}", Safe(&proposal.summary))?;
     for Planned { write, now } in plan {
-        let place = write.netns.name.as_deref().unwrap_or("its namespace");
+        let inode = write.netns.inode.map_or("?".into(), |inode| inode.to_string());
+        let place = write.netns.name.clone().unwrap_or_else(|| format!("net:[{inode}]"));
         let (target, new) = (write.target.to_string(), &write.new);
-        writeln!(out, "  in {}: {}: {} -> {}", Safe(place), Safe(&target), Safe(now), Safe(new))?;
+        let end = if now == new { " (is so already)" } else { "" };
+        writeln!(
+            out,
+            "  in {}: {}: {} -> {}{end}",
+            Safe(&place),
+            Safe(&target),
+            Safe(now),
+            Safe(new)
+        )?;
     }
-    writeln!(out, "{FAINT}Nothing was written.{FAINT:#}")?;
+    let needs = needs(proposal);
+    let needs =
+        if needs.is_empty() { String::new() } else { format!(" To be made it needs{needs}.") };
+    writeln!(out, "{FAINT}Nothing was written.{needs}{FAINT:#}")?;
     Ok(out.flush()?)
 }
 
@@ -100,6 +121,15 @@ pub(super) fn step(step: Step) {
     if step == Step::Undoing {
         output::message("whydrop: taking the change back");
     }
+}
+
+/// An earlier change is in force, and nobody knows what came of it.
+pub(super) fn unjudged(record: &Record) {
+    output::message(&format!(
+        "whydrop: change {} is in force too and was never judged, because whydrop ended while it watched; \
+         `whydrop undo {}` takes it back",
+        record.id, record.id
+    ));
 }
 
 /// The change is made and being watched.
