@@ -119,7 +119,7 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// [`Error::Journal`] before anything is touched; [`Error::TakenBack`] if a part of it failed;
+    /// [`Error::Untouched`] before anything is touched; [`Error::TakenBack`] if a part of it failed;
     /// [`Error::HalfDone`] if that could not be repaired.
     pub fn apply(
         &self,
@@ -139,7 +139,7 @@ impl Changes {
             schema: SCHEMA.into(),
             id: self.journal.next_id()?,
             boot_id: self.boot_id.clone(),
-            at: Timestamp::now().to_string(),
+            at: format!("{:.0}", Timestamp::now()),
             cause: cure.cause.clone(),
             summary: summary.to_owned(),
             writes: writes.collect(),
@@ -148,7 +148,8 @@ impl Changes {
             effect: None,
             trials: None,
         };
-        self.journal.store(&record)?;
+        let untouched = |cause| Error::Untouched { cause: Box::new(cause) };
+        self.journal.store(&record).map_err(untouched)?;
         told(Step::Journaled);
         let done = self.write_all(&mut record, told).and_then(|()| {
             record.state = State::Applied;

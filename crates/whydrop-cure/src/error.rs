@@ -35,7 +35,7 @@ pub enum Error {
         now: String,
     },
     /// The journal cannot be read or written.
-    #[error("the journal {path}: {why}; nothing was changed")]
+    #[error("the journal {path}: {why}")]
     Journal {
         /// Its folder or file.
         path: PathBuf,
@@ -61,6 +61,12 @@ pub enum Error {
         path: PathBuf,
         /// Why, in words.
         why: String,
+    },
+    /// Something failed before anything was touched.
+    #[error("{cause}; nothing was changed")]
+    Untouched {
+        /// What failed.
+        cause: Box<Error>,
     },
     /// Part of a change was made, then something failed; what was done has been taken back.
     #[error("{cause}; everything is as it was before")]

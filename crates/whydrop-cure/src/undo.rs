@@ -69,7 +69,9 @@ impl Changes {
             }
         }
         record.state = State::Undoing;
-        self.journal.store(record)?;
+        // A journal that cannot be written, as on a full disk, keeps nothing from being restored: it has
+        // the old values already, and what is restored twice is restored.
+        let noted = self.journal.store(record);
         told(Step::Undoing);
         if record.boot_id == self.boot_id {
             for (number, write) in record.writes.iter().enumerate().rev() {
@@ -83,6 +85,7 @@ impl Changes {
             }
             told(Step::Removed(number));
         }
+        noted?;
         record.state = State::Undone;
         self.journal.store(record)?;
         told(Step::Undone);

@@ -105,9 +105,9 @@ thresholds! {
     /// Share of the time for which a queue stayed full, for which its reader was kept from running
     /// by its CPU quota, from which on the quota is the cause.
     throttled = 0.5, 0.01 ..= 1.0;
-    /// Share of the window for which the reader of a full queue was ready to run and had no CPU,
-    /// from which on the CPU is the cause.
-    starved = 0.2, 0.01 ..= 1.0;
+    /// Share of the window for which the reader of a full queue was ready to run and had no CPU, all
+    /// of its threads together, from which on the CPU is the cause.
+    starved = 0.2, 0.01 ..= 1024.0;
     /// Packets to the port of a service that is bound elsewhere from which on clients must be behind
     /// them, and below which it may be a scan. A client is refused and tries again, a scanner tries
     /// once or twice.

@@ -3,9 +3,7 @@
 
 use rustix::io::Errno;
 use whydrop_collect::genetlink::{attributes, family, header};
-use whydrop_collect::netlink::{
-    Attributes, Buffer, Failure, Protocol, Socket, push_attribute, u32_at,
-};
+use whydrop_collect::netlink::{Buffer, Failure, Protocol, Socket, push_attribute, u32_at};
 use whydrop_model::CardSetting;
 
 use super::link;
@@ -30,12 +28,11 @@ struct Place {
 }
 
 fn place(setting: CardSetting) -> Place {
+    // Rings and queues have the same numbers for what is there once for receiving, once for both ways.
     let (value, most) = match setting {
-        CardSetting::RxRing => (6, 2),
-        CardSetting::TxRing => (9, 5),
-        CardSetting::RxQueues => (6, 2),
+        CardSetting::RxRing | CardSetting::RxQueues => (6, 2),
         CardSetting::TxQueues => (7, 3),
-        CardSetting::CombinedQueues => (9, 5),
+        CardSetting::TxRing | CardSetting::CombinedQueues => (9, 5),
     };
     let (get, set) = match setting {
         CardSetting::RxRing | CardSetting::TxRing => (ETHTOOL_MSG_RINGS_GET, ETHTOOL_MSG_RINGS_SET),

@@ -74,3 +74,17 @@ fn a_setting_that_moved_since_the_evidence_is_not_touched() {
     let error = plan(&whydrop_collect::Roots::default(), &proposal(&stage)).unwrap_err();
     assert!(matches!(error, Error::Stale { .. }), "{error}");
 }
+
+#[test]
+fn a_journal_that_cannot_be_written_keeps_nothing_from_being_restored() {
+    let Some(stage) = Stage::set() else { return };
+    let before = stage.settings();
+    let (cure, changes) = (stage.cure(), stage.changes());
+    let planned = plan(&whydrop_collect::Roots::default(), &proposal(&stage)).unwrap();
+    let mut record = changes.apply(&cure, "a change", &planned, &mut |_| {}).unwrap();
+    assert_ne!(stage.settings(), before);
+    std::fs::remove_dir_all(stage.folder.path().join("journal")).unwrap();
+    let told = changes.roll_back(&mut record, None, &mut |_| {}).unwrap_err();
+    assert!(matches!(told, Error::Journal { .. }), "{told}");
+    assert_eq!(stage.settings(), before);
+}

@@ -232,7 +232,8 @@ fn by_others(process: &Process, waited: f64, window: f64) -> Starved {
         variant: None,
         object: format!("CPU time of {} (pid {})", process.comm, process.pid),
         summary: format!(
-            "{} (pid {}) was ready to run and had no CPU for {waited:.1} s of {window:.1} s",
+            "{} (pid {}) was ready to run and had no CPU for {waited:.1} s (all its threads together) in \
+             {window:.1} s",
             process.comm, process.pid
         ),
         evidence: vec![EvidenceItem::new(

@@ -10,11 +10,11 @@ mod tell;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use whydrop_collect::Roots;
 use whydrop_cure::{Changes, Journal, Planned, Record, State, Step};
-use whydrop_diagnose::Thresholds;
 use whydrop_diagnose::cure::{self, trial};
+use whydrop_diagnose::{Thresholds, causes, knowledge};
 use whydrop_model::{Cure, Effect, Evidence, Proposal, Report, Trial};
 
 use crate::cli::{Fix, Observe};
@@ -40,6 +40,9 @@ struct Outcome {
 
 /// Runs the command.
 pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
+    if let Some(cause) = &options.cause {
+        check_cause(cause)?;
+    }
     let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let evidence = match &options.file {
         Some(path) => evidence_file::read(path)?,
@@ -63,6 +66,7 @@ pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
             return Ok(if case.cures.is_empty() { failure::CLEAN } else { failure::fault() });
         }
         Choice::Done(cure, proposal) => {
+            look_at_journal(options, roots)?;
             tell::in_force(options, cure, proposal)?;
             return Ok(failure::CLEAN);
         }
@@ -81,6 +85,32 @@ pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// An error if there is no such cause.
+fn check_cause(id: &str) -> anyhow::Result<()> {
+    if causes::find(id).is_some() {
+        return Ok(());
+    }
+    let known = causes::all().iter().map(|cause| cause.id);
+    match knowledge::nearest(id, known) {
+        Some(near) => bail!("no cause is called {id:?}; did you mean {near}?"),
+        None => bail!("no cause is called {id:?}: `whydrop explain` lists them"),
+    }
+}
+
+/// Somebody may be judging just now what is so already, or nobody may have.
+fn look_at_journal(options: &Fix, roots: Roots) -> anyhow::Result<()> {
+    if !options.journal.journal.exists() {
+        return Ok(());
+    }
+    match Changes::open(&Journal::new(&options.journal.journal), roots) {
+        Ok(changes) => changes.unjudged()?.iter().for_each(tell::unjudged),
+        Err(busy @ whydrop_cure::Error::Busy { .. }) => return Err(busy.into()),
+        // It is not needed where nothing is to be changed.
+        Err(_) => {}
+    }
+    Ok(())
+}
+
 /// The change that is to be made.
 struct Chosen<'c> {
     cure: &'c Cure,
@@ -90,7 +120,7 @@ struct Chosen<'c> {
 
 fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyhow::Result<Outcome> {
     let journal = Journal::new(&options.journal.journal);
-    let changes = Changes::open(&journal, roots)?;
+    let changes = Changes::open(&journal, roots).context("nothing was changed")?;
     if let Some(open) = changes.interrupted()? {
         bail!("change {open} was interrupted and may be half made: `whydrop undo {open}` first");
     }
@@ -106,7 +136,7 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
         Ok(judged) => judged,
         Err(error) => {
             // What cannot be judged is not left behind.
-            changes.roll_back(&mut record, None, told)?;
+            changes.roll_back(&mut record, None, told).context("while taking it back")?;
             return Err(error.context("the change was taken back, because it could not be watched"));
         }
     };
@@ -115,12 +145,18 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
     let harmless = effect == Effect::NoLoad;
     let mut kept = keep::Kept::default();
     if helped || harmless || options.keep {
-        changes.keep(&mut record, judged, told)?;
+        let id = record.id;
+        changes.keep(&mut record, judged, told).with_context(|| {
+            format!("change {id} stays in force ({effect}), which the journal does not say; `whydrop undo {id}`")
+        })?;
         if options.persist {
             kept = keep::keep(options, chosen, &changes, &mut record, helped)?;
         }
     } else {
-        changes.roll_back(&mut record, judged, told)?;
+        let id = record.id;
+        changes.roll_back(&mut record, judged, told).with_context(|| {
+            format!("{effect}, and taking it back did not end well; `whydrop undo {id}` goes on")
+        })?;
     }
     Ok(Outcome { record, effect, before, after, kept })
 }

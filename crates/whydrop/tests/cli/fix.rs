@@ -47,7 +47,7 @@ impl Scene {
             serve(&ends);
         });
         let scene = Self { netns, folder: scratch(), over, server: Some(server) };
-        fs::write(scene.path("config"), "[thresholds]\nstarved = 1.0\npinned_seconds = 5.0\n")
+        fs::write(scene.path("config"), "[thresholds]\nstarved = 1000.0\npinned_seconds = 5.0\n")
             .expect("written");
         let listens = || scene.printed(&["ss", "-Hlntu"]).contains(":9000 ");
         while !listens() {

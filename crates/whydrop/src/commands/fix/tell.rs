@@ -33,6 +33,10 @@ pub(super) fn proposals(options: &Fix, case: &Case) -> anyhow::Result<()> {
         }));
     }
     let mut out = output::stdout();
+    if let Some(cause) = options.cause.as_ref().filter(|_| case.cures.is_empty()) {
+        writeln!(out, "{GOOD}whydrop: no fault by {cause}, nothing to change{GOOD:#}")?;
+        return Ok(out.flush()?);
+    }
     cures::write(&case.cures, output::width(), &mut out)?;
     let change = case.cures.iter().find_map(|cure| match &cure.answer {
         Answer::Change(change) => Some(change),
@@ -126,7 +130,7 @@ pub(super) fn step(step: Step) {
 /// An earlier change is in force, and nobody knows what came of it.
 pub(super) fn unjudged(record: &Record) {
     output::message(&format!(
-        "whydrop: change {} is in force too and was never judged, because whydrop ended while it watched; \
+        "whydrop: change {} is in force and was never judged, because whydrop ended while it watched; \
          `whydrop undo {}` takes it back",
         record.id, record.id
     ));
