@@ -26,6 +26,7 @@ namespaces is changed, and nothing stays behind.
 
     whydrop lab list                     all scenarios
     whydrop lab run NAME... --remedy     some of them, then the same traffic with the remedy applied
+    whydrop lab run NAME... --fix        some of them, cured by the program itself, undone, and lost again
     whydrop lab run --all --jobs 4       all of them, four side by side
     whydrop lab run NAME NAME --together both at once under one diagnosis, which must tell them apart
     whydrop lab run NAME --repeat 10     ten times
@@ -42,7 +43,8 @@ A scenario is one file in [scenarios](../crates/whydrop-lab/scenarios). It is ri
   follow from what is expected.
 
 With its remedy a scenario must come out clean, and the counters that told the loss must stand still
-unless `remedy.counters` says otherwise.
+unless `remedy.counters` says otherwise. With `--fix` the program must find the change by itself, judge it to be a
+cure, and undo it so that every setting is as before and the loss comes back; or answer as `no-fix` says.
 
 A file may be `like` another one (`like = \"NAME\"`): then every key that it has takes the place of the
 other's, whole, and the rest is the other's. A scenario that disturbs what all namespaces share says
