@@ -79,6 +79,16 @@ impl Scene {
 
     /// Runs work on a thread inside the namespace, while a command of whydrop watches.
     fn watched(&self, arguments: &[&str], work: impl FnOnce() + Send + 'static) -> Run {
+        self.ended_by(Signal::INT, arguments, work)
+    }
+
+    /// The same, and then this signal ends it.
+    fn ended_by(
+        &self,
+        end: Signal,
+        arguments: &[&str],
+        work: impl FnOnce() + Send + 'static,
+    ) -> Run {
         let ready = self.path("ready");
         let child = started(arguments, &ready);
         let name = self.netns.name().to_owned();
@@ -88,7 +98,7 @@ impl Scene {
         })
         .join()
         .expect("traffic");
-        signal(&child, Signal::INT);
+        signal(&child, end);
         let output = child.wait_with_output().expect("an end");
         fs::remove_file(ready).expect("it was there");
         Run {
@@ -296,6 +306,36 @@ fn without_load_a_change_is_unproven() {
     assert_eq!((&answer["effect"], status), (&json!("no_load"), Some(1)), "{answer}");
     assert_eq!(answer["change"]["state"], "kept");
     assert!(answer["notes"].to_string().contains("Not made permanent"), "{answer}");
+    scene.undo();
+}
+
+#[test]
+fn an_unknown_cause_is_refused() {
+    let run = whydrop(&["fix", "--cause", "acept-queue-full"]);
+    assert_eq!(run.status, Some(2), "{run:?}");
+    assert!(run.stderr.contains("did you mean accept-queue-full?"), "{run:?}");
+}
+
+#[test]
+fn a_change_that_nobody_judged_is_named() {
+    let Some(scene) = Scene::set("killed", stalling(8, STALL)) else { return };
+    let evidence = scene.record("evidence", || clients(40));
+    let (journal, config) = (scene.path("journal"), scene.path("config"));
+    let mut arguments = vec!["fix", evidence.to_str().expect("UTF-8"), "--apply", "--live"];
+    arguments.extend(["--config", config.to_str().expect("UTF-8"), "--verify", "60"]);
+    arguments.extend(["--journal", journal.to_str().expect("UTF-8")]);
+    let killed = scene.ended_by(Signal::KILL, &arguments, || {});
+    assert_eq!(killed.status, None, "{killed:?}");
+    let again = whydrop(&arguments);
+    assert_eq!(again.status, Some(0), "{again:?}");
+    assert!(again.stderr.contains("change 1 is in force and was never judged"), "{again:?}");
+    scene.undo();
+    assert_eq!(scene.backlog(9000), "8");
+
+    // Whoever loses the terminal gets a verdict all the same.
+    let hung_up = scene.ended_by(Signal::HUP, &arguments, || clients(40));
+    assert_eq!(hung_up.status, Some(0), "{hung_up:?}");
+    assert!(hung_up.stdout.contains("whydrop: cured"), "{hung_up:?}");
     scene.undo();
 }
 
