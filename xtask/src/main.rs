@@ -17,6 +17,7 @@ mod debian;
 mod deny;
 mod dist;
 mod docs;
+mod fuzz;
 mod guide;
 mod matrix;
 mod proofs;
@@ -91,6 +92,12 @@ const TASKS: &[Task] = &[
         arguments: "[KERNEL...]",
         about: "boot Debian's kernels, prove whydrop on each, and write docs/compatibility.md",
         run: matrix::run,
+    },
+    Task {
+        name: "fuzz",
+        arguments: "[TARGET...] [--seconds N] [--minimise]",
+        about: "let libFuzzer look for inputs that break a reader, 600 s for each target",
+        run: fuzz::run,
     },
     Task {
         name: "dist-inside",

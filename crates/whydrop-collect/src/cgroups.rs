@@ -17,7 +17,7 @@ const MOST: usize = 128;
 
 /// A hierarchy: `cgroup2`, or a v1 controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
+pub(crate) struct Hierarchy {
     name: String,
     /// Mount point.
     folder: PathBuf,
@@ -121,7 +121,7 @@ impl Cgroups {
 
 /// The hierarchies in a line such as
 /// `35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory`.
-fn parse_mount(line: &str) -> Vec<Hierarchy> {
+pub(crate) fn parse_mount(line: &str) -> Vec<Hierarchy> {
     let Some((mount, source)) = line.split_once(" - ") else { return Vec::new() };
     let mut words = mount.split(' ').skip(3);
     let (Some(root), Some(point)) = (words.next(), words.next()) else { return Vec::new() };
@@ -209,7 +209,7 @@ fn settings(hierarchy: &Hierarchy, path: &str) -> BTreeMap<String, String> {
 }
 
 /// The names and values of lines such as `nr_throttled 3`.
-fn table(text: &str) -> impl Iterator<Item = (&str, u64)> {
+pub(crate) fn table(text: &str) -> impl Iterator<Item = (&str, u64)> {
     text.lines().filter_map(|line| {
         let (name, value) = line.split_once(' ')?;
         Some((name, value.trim().parse().ok()?))

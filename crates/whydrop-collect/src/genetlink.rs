@@ -32,7 +32,7 @@ pub fn family(
     }
 }
 
-fn family_id(payload: &[u8]) -> Option<u16> {
+pub(crate) fn family_id(payload: &[u8]) -> Option<u16> {
     let (_, value) = attributes(payload).find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)?;
     u16_at(value, 0)
 }

@@ -46,7 +46,7 @@ fn host_at(roots: &Roots) -> (Host, Vec<NotChecked>) {
 }
 
 /// How many CPUs a list such as `0-3,8` names.
-fn count_cpus(list: &str) -> Option<u32> {
+pub(crate) fn count_cpus(list: &str) -> Option<u32> {
     let mut count = 0_u32;
     for part in list.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -21,6 +21,8 @@ mod error;
 mod ethtool_ioctl;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod genetlink;
 mod host;
 mod inet_diag;

@@ -150,7 +150,7 @@ pub(crate) fn inode_of_link(link: &Path) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a network namespace"))
 }
 
-fn parse_link(text: &str) -> Option<u64> {
+pub(crate) fn parse_link(text: &str) -> Option<u64> {
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
@@ -169,7 +169,7 @@ fn mounted(roots: &Roots) -> Vec<PathBuf> {
 
 /// The mount point of a line such as
 /// `81 33 0:4 net:[4026532281] /run/user/0/netns/x rw shared:30 - nsfs nsfs rw`.
-fn parse_mount(line: &str) -> Option<PathBuf> {
+pub(crate) fn parse_mount(line: &str) -> Option<PathBuf> {
     let (mount, source) = line.split_once(" - ")?;
     let mut words = mount.split(' ').skip(3);
     let (root, point) = (words.next()?, words.next()?);

@@ -233,7 +233,7 @@ impl Socket {
 }
 
 /// Reads one datagram of an answer into `dump`. True when the dump is complete.
-fn read_answer<T>(
+pub(crate) fn read_answer<T>(
     datagram: &[u8],
     sequence: u32,
     parse: &mut impl FnMut(&[u8]) -> Option<T>,

@@ -52,7 +52,7 @@ pub(crate) fn note(found: &BTreeMap<i32, u64>, links: &mut [LinkFacts]) {
     }
 }
 
-fn id(payload: &[u8]) -> Option<i32> {
+pub(crate) fn id(payload: &[u8]) -> Option<i32> {
     let (_, value) = Attributes(payload.get(RTGENMSG..)?).find(|(kind, _)| *kind == NETNSA_NSID)?;
     u32_at(value, 0).map(u32::cast_signed)
 }

@@ -16,8 +16,8 @@ use crate::namespaces::inode_of_link;
 use membership::Membership;
 
 mod golang;
-mod membership;
-mod program;
+pub(crate) mod membership;
+pub(crate) mod program;
 
 /// All process ids, lowest first.
 pub(crate) fn pids(roots: &Roots) -> Vec<u32> {
@@ -155,7 +155,7 @@ pub(crate) fn files(roots: &Roots, pid: u32) -> Option<OpenFiles> {
 
 /// The soft limit in a line such as `Max open files   1024   524288   files`; `None` for
 /// "unlimited".
-fn parse_limit(limits: &str) -> Option<u64> {
+pub(crate) fn parse_limit(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -192,7 +192,7 @@ fn stat(roots: &Roots, pid: u32) -> Option<(String, char)> {
 
 /// Name and state in a line such as `12 (my (odd) name) S 1 ...`: the name may hold anything, so it
 /// ends at the last parenthesis.
-fn parse_stat(line: &str) -> Option<(String, char)> {
+pub(crate) fn parse_stat(line: &str) -> Option<(String, char)> {
     let start = line.find('(')?;
     let end = line.rfind(')')?;
     let comm = line.get(start + 1..end)?;

@@ -102,9 +102,14 @@ impl Journal {
 }
 
 fn read(path: &Path) -> Result<Record, Error> {
-    let wrong = |why: String| Error::Journal { path: path.into(), why };
     let text = fs::read_to_string(path).map_err(|error| Error::journal(path, &error))?;
-    let record: Record = serde_json::from_str(&text)
+    parse(path, &text)
+}
+
+/// Reads what a file holds. `path` is for the errors alone.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Record, Error> {
+    let wrong = |why: String| Error::Journal { path: path.into(), why };
+    let record: Record = serde_json::from_str(text)
         .map_err(|error| wrong(format!("is damaged, or from another release: {error}")))?;
     if record.schema != SCHEMA {
         return Err(wrong(format!("has schema {}; this whydrop reads {SCHEMA}", record.schema)));

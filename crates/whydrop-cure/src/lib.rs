@@ -9,6 +9,8 @@
 
 mod change;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod journal;
 mod persist;
 mod record;

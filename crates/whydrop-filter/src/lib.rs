@@ -15,6 +15,8 @@ mod classic;
 mod ebpf;
 mod error;
 mod expression;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lexer;
 mod names;
 mod parser;

@@ -17,6 +17,8 @@ mod counters;
 mod diagnosis;
 mod error;
 mod fix;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod job;
 mod judge;
 mod netns;

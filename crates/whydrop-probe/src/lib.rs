@@ -17,6 +17,8 @@ mod counts;
 mod debug_info;
 mod error;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod kernel;
 mod loader;
 mod packet;

@@ -42,21 +42,22 @@ impl Reasons {
     /// Fails only if the kernel's own cannot be read; a module's that cannot costs its reasons.
     pub fn read(btf: &Path) -> Result<Self, Error> {
         let base = Btf::read(btf)?;
+        let modules = modules_beside(btf).into_iter().filter_map(|module| {
+            let bytes = fs::read(module).ok().filter(|bytes| mentions_reasons(bytes))?;
+            Btf::parse_module(bytes, &base).ok()
+        });
+        Ok(Self::of(&base, modules))
+    }
+
+    /// Those of a kernel image and of its modules, which are read only if they can have any.
+    pub(crate) fn of(base: &Btf, modules: impl Iterator<Item = Btf>) -> Self {
         let mut reasons = Self::default();
-        reasons.take_core(&base);
-        reasons.take_subsystems(&base);
-        if reasons.subsystems.is_empty() {
-            return Ok(reasons);
+        reasons.take_core(base);
+        reasons.take_subsystems(base);
+        if !reasons.subsystems.is_empty() {
+            modules.for_each(|module| reasons.take_subsystems(&module));
         }
-        for module in modules_beside(btf) {
-            if let Ok(bytes) = fs::read(module)
-                && mentions_reasons(&bytes)
-                && let Ok(module) = Btf::parse_module(bytes, &base)
-            {
-                reasons.take_subsystems(&module);
-            }
-        }
-        Ok(reasons)
+        reasons
     }
 
     fn take_core(&mut self, btf: &Btf) {

@@ -54,7 +54,7 @@ impl Symbols {
 
     /// Parses text in the format of `/proc/kallsyms`: address, type, name, `[module]`. Lines that
     /// are not like that are skipped.
-    fn parse(mut lines: impl BufRead) -> Result<Self, SymbolsUnavailable> {
+    pub(crate) fn parse(mut lines: impl BufRead) -> Result<Self, SymbolsUnavailable> {
         let mut symbols = Self::default();
         let mut functions = 0_usize;
         let mut line = String::new();

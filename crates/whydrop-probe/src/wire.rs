@@ -189,7 +189,7 @@ impl RawDrop {
         let behind = if stacks { exemplar::END } else { exemplar::STACK };
         let more = record.get(behind..)?.get(..more_bytes)?;
         let stack_bytes = u32_at(fixed, exemplar::STACK_BYTES) as usize;
-        let (stack, _) = record[exemplar::STACK..].get(..stack_bytes)?.as_chunks();
+        let (stack, _) = record[exemplar::STACK..behind].get(..stack_bytes)?.as_chunks();
         Some(Self {
             key,
             monotonic_ns: u64_at(fixed, exemplar::TIME),
@@ -409,6 +409,12 @@ mod tests {
         assert_eq!(RawDrop::read(&record, true), None);
         record[exemplar::PACKET_BYTES] = 96;
         record[exemplar::MORE_BYTES] = 1;
+        assert_eq!(RawDrop::read(&record, true), None);
+        // The bytes of the packet that follow are no addresses.
+        record.push(7);
+        assert_eq!(RawDrop::read(&record, true).map(|drop| drop.packet.len()), Some(97));
+        record[exemplar::STACK_BYTES + 1] = 0x10;
+        record.resize(1 << 13, 0);
         assert_eq!(RawDrop::read(&record, true), None);
     }
 

@@ -13,7 +13,7 @@ mod record;
 mod sockets;
 mod top;
 mod undo;
-mod watch;
+pub(crate) mod watch;
 
 use std::process::ExitCode;
 

@@ -70,6 +70,20 @@ pub(crate) fn defaults(mut command: Command, words: &[OsString]) -> anyhow::Resu
     Ok(command)
 }
 
+/// What a file of this text comes to.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn of_text(text: &str, mut command: Command) -> anyhow::Result<(Config, Command)> {
+    let mut config = Config::default();
+    for (line, name, settings) in &parse(text)? {
+        if name == "thresholds" {
+            thresholds(&mut config.thresholds, settings)?;
+        } else {
+            command = of_command(command, *line, name, settings)?;
+        }
+    }
+    Ok((config, command))
+}
+
 /// What `--config` says, before the command line is understood as a whole.
 fn asked(words: &[OsString]) -> Option<PathBuf> {
     let at = words.iter().position(|word| {

@@ -83,7 +83,13 @@ fn parse(mut compressed: impl io::BufRead, path: &Path) -> anyhow::Result<Eviden
     if text.len() as u64 >= LARGEST {
         bail!("{shown} holds more than 1 GiB: not an evidence file of whydrop");
     }
-    let document: serde_json::Value = serde_json::from_str(&text)
+    document(&text, path)
+}
+
+/// Reads the document in a file.
+pub(crate) fn document(text: &str, path: &Path) -> anyhow::Result<Evidence> {
+    let shown = path.display();
+    let document: serde_json::Value = serde_json::from_str(text)
         .map_err(|error| anyhow!("{shown} is not an evidence file of whydrop: {error}"))?;
     match document.get("schema").and_then(serde_json::Value::as_str) {
         Some(EVIDENCE_SCHEMA) => {}

@@ -5,6 +5,8 @@ mod commands;
 mod config;
 mod evidence_file;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod laps;
 mod observe;
 mod output;

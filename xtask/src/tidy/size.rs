@@ -1,4 +1,4 @@
-//! Files stay small enough to be read in one go.
+//! Files stay small enough to be read in one go, and what fuzzers keep small enough to be cloned.
 
 use super::{Problem, Tree, rust_text};
 
@@ -8,8 +8,17 @@ const RUST: usize = 700;
 /// Lines that a C file may have.
 const C: usize = 300;
 
+/// Bytes that all files in `fuzz/corpus` may have together.
+const CORPORA: usize = 300 * 1024;
+
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let corpora = tree.files.iter().filter(|file| file.path.starts_with("fuzz/corpus/"));
+    let bytes: usize = corpora.map(|file| file.bytes.len()).sum();
+    if bytes > CORPORA {
+        let what = format!("{bytes} bytes, at most {CORPORA} are allowed: leave the longest out");
+        problems.push(Problem::new("fuzz/corpus", what));
+    }
     for file in &tree.files {
         let Some(text) = file.text() else { continue };
         let (lines, cap) = match file.ending() {
@@ -28,7 +37,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::{C, RUST, check};
+    use super::{C, CORPORA, RUST, check};
     use crate::tidy::problems;
 
     #[test]
@@ -37,6 +46,15 @@ mod tests {
         let files =
             [("a.rs", rust.as_str()), ("b.h", &"x\n".repeat(C)), ("c.md", &"x\n".repeat(5000))];
         assert_eq!(problems(check, &files), [""; 0]);
+    }
+
+    #[test]
+    fn corpora_are_bounded_together() {
+        let half = "x".repeat(CORPORA / 2);
+        let files = [("fuzz/corpus/a/1", half.as_str()), ("fuzz/corpus/b/1", half.as_str())];
+        assert_eq!(problems(check, &files), [""; 0]);
+        let more = [files[0], files[1], ("fuzz/corpus/b/2", "x")];
+        assert!(problems(check, &more)[0].contains("leave the longest out"));
     }
 
     #[test]

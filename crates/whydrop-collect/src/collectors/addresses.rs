@@ -27,7 +27,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// Device index and address from the payload of `RTM_NEWADDR`.
-fn parse(payload: &[u8]) -> Option<(u32, IpAddr)> {
+pub(crate) fn parse(payload: &[u8]) -> Option<(u32, IpAddr)> {
     let ifindex = u32_at(payload, 4)?;
     let attributes = Attributes(payload.get(IFADDRMSG..)?);
     // On a point-to-point link `IFA_ADDRESS` is the other end's.

@@ -96,7 +96,7 @@ fn sample(place: &mut Place<'_>) -> Result<TrackedFlows, Why> {
     Ok(summary(&flows))
 }
 
-fn summary(flows: &[Flow]) -> TrackedFlows {
+pub(crate) fn summary(flows: &[Flow]) -> TrackedFlows {
     let established = || flows.iter().filter(|flow| flow.tcp_state == Some(TCP_ESTABLISHED));
     let half_open = |flow: &&Flow| match flow.tcp_state {
         Some(state) => HALF_OPEN.contains(&state),
@@ -113,7 +113,7 @@ fn summary(flows: &[Flow]) -> TrackedFlows {
 
 /// An entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Flow {
+pub(crate) struct Flow {
     /// `enum tcp_conntrack`; `None` for other protocols.
     tcp_state: Option<u8>,
     answered: bool,
@@ -121,7 +121,7 @@ struct Flow {
     left: u32,
 }
 
-fn flow(payload: &[u8]) -> Flow {
+pub(crate) fn flow(payload: &[u8]) -> Flow {
     let nest = payload.get(NFGENMSG..).unwrap_or_default();
     let attribute =
         |nest, wanted| Attributes(nest).find(|(kind, _)| *kind == wanted).map(|it| it.1);
@@ -165,7 +165,7 @@ fn counts(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     Ok(())
 }
 
-fn parse(text: &str, facts: &mut Facts) -> Result<(), Why> {
+pub(crate) fn parse(text: &str, facts: &mut Facts) -> Result<(), Why> {
     cpu_rows::for_each(text, |name, sum, first| {
         if name == "entries" {
             facts.stack.gauges.push(("nf_conntrack.entries".to_owned(), first.into()));
@@ -179,10 +179,10 @@ fn parse(text: &str, facts: &mut Facts) -> Result<(), Why> {
     Ok(())
 }
 
-type Row = Vec<(&'static str, u32)>;
+pub(crate) type Row = Vec<(&'static str, u32)>;
 
 /// The counters of one CPU. Numbers of netfilter are big-endian.
-fn row(payload: &[u8]) -> Row {
+pub(crate) fn row(payload: &[u8]) -> Row {
     Attributes(payload.get(NFGENMSG..).unwrap_or_default())
         .filter_map(|(kind, value)| {
             let (_, name) = STATS.iter().find(|(wanted, _)| *wanted == kind)?;
@@ -191,7 +191,7 @@ fn row(payload: &[u8]) -> Row {
         .collect()
 }
 
-fn sum(rows: &[Row]) -> Vec<(String, u64)> {
+pub(crate) fn sum(rows: &[Row]) -> Vec<(String, u64)> {
     STATS
         .iter()
         .filter_map(|(_, name)| {

@@ -150,7 +150,7 @@ fn statistics(ethtool: &mut Ethtool, device: &str) -> Result<Vec<(String, u64)>,
 /// Values with their names. Some drivers indent names, or leave the names of what they do not have
 /// empty. Some give each queue the same names (vmxnet3): the second and later get a number, as
 /// `pkts rx OOB [1]`.
-fn named(names: &[String], values: &[u8]) -> Vec<(String, u64)> {
+pub(crate) fn named(names: &[String], values: &[u8]) -> Vec<(String, u64)> {
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
     let mut all = Vec::with_capacity(names.len());
     for (at, name) in names.iter().enumerate() {
@@ -165,7 +165,7 @@ fn named(names: &[String], values: &[u8]) -> Vec<(String, u64)> {
     all
 }
 
-fn numbered(answer: &[u8], fields: &[&str]) -> BTreeMap<String, u32> {
+pub(crate) fn numbered(answer: &[u8], fields: &[&str]) -> BTreeMap<String, u32> {
     fields
         .iter()
         .enumerate()
@@ -173,7 +173,7 @@ fn numbered(answer: &[u8], fields: &[&str]) -> BTreeMap<String, u32> {
         .collect()
 }
 
-fn driver(answer: &[u8]) -> Option<Driver> {
+pub(crate) fn driver(answer: &[u8]) -> Option<Driver> {
     let [name, version, firmware, bus] = DRVINFO.map(|at| {
         let told = answer.get(at..at + 32).map(text).unwrap_or_default();
         if told == "N/A" { String::new() } else { told }
@@ -189,7 +189,7 @@ fn features(ethtool: &mut Ethtool, device: &str, names: &[String]) -> Result<Vec
 
 /// The offloads that are on. `struct ethtool_gfeatures` holds for each 32 of them the masks
 /// available, requested, active and never changed.
-fn active(answer: &[u8], names: &[String]) -> Vec<String> {
+pub(crate) fn active(answer: &[u8], names: &[String]) -> Vec<String> {
     let blocks = u32_at(answer, 4).unwrap_or(0) as usize;
     let is_active = |at: usize| {
         let block = at / 32;
@@ -214,7 +214,7 @@ fn link_settings(
     Ok(speed_and_duplex(ethtool.get(device, Get::LinkSettings, &header)?))
 }
 
-fn speed_and_duplex(answer: &[u8]) -> (Option<u32>, Option<bool>) {
+pub(crate) fn speed_and_duplex(answer: &[u8]) -> (Option<u32>, Option<bool>) {
     // Unknown is -1, and 0 without a link.
     let speed = u32_at(answer, 4).filter(|&speed| speed != 0 && speed != u32::MAX);
     let full_duplex = match answer.get(8) {

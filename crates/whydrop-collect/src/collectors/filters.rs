@@ -96,7 +96,7 @@ fn places(place: &mut Place<'_>) -> Result<Vec<(u32, u32)>, Why> {
 
 /// A filter; `None` for the entry that only stands for a priority (its handle is zero and it has no
 /// options) and for the hash tables of `u32`.
-fn parse(payload: &[u8]) -> Option<Filter> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Filter> {
     let message = Message::parse(payload)?;
     let mut filter = Filter {
         ifindex: message.ifindex,

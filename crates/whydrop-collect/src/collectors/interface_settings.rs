@@ -83,7 +83,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 
 /// A device and its settings by family and name.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Device {
+pub(crate) struct Device {
     ifindex: u32,
     name: String,
     settings: Vec<(&'static str, &'static str, i32)>,
@@ -91,13 +91,13 @@ struct Device {
 
 /// The bytes that may wait for a neighbour on a device, of `ipv4` or `ipv6`.
 #[derive(Debug, PartialEq, Eq)]
-struct Queue {
+pub(crate) struct Queue {
     ifindex: u32,
     family: &'static str,
     bytes: u32,
 }
 
-fn differing(
+pub(crate) fn differing(
     devices: &[Device],
     queues: &[Queue],
     general: &BTreeMap<String, String>,
@@ -125,7 +125,7 @@ fn differing(
 }
 
 /// A device from the payload of `RTM_NEWLINK`.
-fn parse(payload: &[u8]) -> Option<Device> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Device> {
     let mut device = Device { ifindex: u32_at(payload, 4)?, ..Device::default() };
     for (kind, value) in Attributes(payload.get(IFINFOMSG..)?) {
         match kind {
@@ -153,7 +153,7 @@ fn parse(payload: &[u8]) -> Option<Device> {
 }
 
 /// A queue from the payload of `RTM_NEWNEIGHTBL`; `None` for the message of a whole table.
-fn parse_queue(payload: &[u8]) -> Option<Queue> {
+pub(crate) fn parse_queue(payload: &[u8]) -> Option<Queue> {
     let attributes = Attributes(payload.get(NDTMSG..)?);
     let find = |wanted| attributes.clone().find(|(kind, _)| *kind == wanted).map(|it| it.1);
     let family = match text(find(NDTA_NAME)?).as_str() {

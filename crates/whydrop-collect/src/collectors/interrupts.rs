@@ -35,11 +35,11 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 
 /// What tells that an interrupt belongs to a network device.
 #[derive(Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     /// PCI addresses by number of the interrupt.
-    by_number: BTreeMap<u32, String>,
+    pub(crate) by_number: BTreeMap<u32, String>,
     /// Names of network devices and of the devices on a bus that they stand for.
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// Interrupts of PCI network controllers. A folder that is not there has none.
@@ -75,7 +75,7 @@ fn device_names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn parse(text: &str, known: &Known) -> Result<Vec<InterruptFacts>, Why> {
+pub(crate) fn parse(text: &str, known: &Known) -> Result<Vec<InterruptFacts>, Why> {
     let mut lines = text.lines();
     let cpus = lines.next().map(cpu_table::cpus).unwrap_or_default();
     if cpus.is_empty() {

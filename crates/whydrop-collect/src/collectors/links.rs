@@ -105,7 +105,7 @@ pub(crate) fn named(place: &mut Place<'_>) -> Result<Vec<Named>, Why> {
 }
 
 /// A link from the payload of `RTM_NEWLINK`; `None` without an index or a name.
-fn parse(payload: &[u8]) -> Option<LinkFacts> {
+pub(crate) fn parse(payload: &[u8]) -> Option<LinkFacts> {
     let flags = u32_at(payload, 8)?;
     let mut link =
         Link { ifindex: u32_at(payload, 4)?, up: flags & IFF_UP != 0, flags, ..Link::default() };

@@ -45,7 +45,7 @@ pub(crate) fn dump(socket: &mut Socket, buffer: &mut Buffer) -> Result<Vec<Seen>
     Ok(listeners)
 }
 
-fn parse(payload: &[u8]) -> Option<Seen> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Seen> {
     let socket = inet_diag::parse(payload, SocketProtocol::Tcp)?;
     let local = socket.local?;
     Some(Seen {

@@ -46,14 +46,14 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// First and last port, with a tab between them.
-fn range(text: &str) -> Option<RangeInclusive<u16>> {
+pub(crate) fn range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut ends = text.split_ascii_whitespace().map(str::parse);
     let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else { return None };
     (first <= last).then_some(first..=last)
 }
 
 /// Sockets `inuse`, and in TIME_WAIT (`tw`), in the line of TCP.
-fn connections(sockstat: &str) -> u64 {
+pub(crate) fn connections(sockstat: &str) -> u64 {
     let tcp = |line: &&str| line.starts_with("TCP: ") || line.starts_with("TCP6: ");
     let words: Vec<&str> =
         sockstat.lines().find(tcp).unwrap_or_default().split_ascii_whitespace().collect();

@@ -69,7 +69,7 @@ fn once(mut tables: Vec<NeighbourTable>) -> Vec<NeighbourTable> {
 }
 
 /// A table from the payload of `RTM_NEWNEIGHTBL`; `None` for the message of one device.
-fn parse(payload: &[u8]) -> Option<NeighbourTable> {
+pub(crate) fn parse(payload: &[u8]) -> Option<NeighbourTable> {
     let mut table = NeighbourTable::default();
     for (kind, value) in Attributes(payload.get(NDTMSG..)?) {
         let number = || u32_at(value, 0).unwrap_or(0);

@@ -62,7 +62,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 
 /// A neighbour at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub(crate) struct Seen {
     ifindex: u32,
     address: IpAddr,
     /// Index into [`STATES`].
@@ -75,7 +75,7 @@ struct Seen {
 const LLADDR: usize = 32;
 
 /// A neighbour from the payload of `RTM_NEWNEIGH`; `None` without an IP address or need for one.
-fn parse(payload: &[u8]) -> Option<Seen> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Seen> {
     let bits = u16_at(payload, 8)?;
     let state = STATES.iter().position(|(bit, _)| *bit == bits)?;
     if STATES[state].1 == "NOARP" {
@@ -89,7 +89,7 @@ fn parse(payload: &[u8]) -> Option<Seen> {
     Some(Seen { ifindex: u32_at(payload, 4)?, address, state, lladdr })
 }
 
-fn summary(seen: Vec<Seen>, most_read: usize, most_kept: usize) -> Neighbours {
+pub(crate) fn summary(seen: Vec<Seen>, most_read: usize, most_kept: usize) -> Neighbours {
     let mut counts = BTreeMap::new();
     for neighbour in &seen {
         let key = (neighbour.ifindex, neighbour.address.is_ipv6(), STATES[neighbour.state].1);

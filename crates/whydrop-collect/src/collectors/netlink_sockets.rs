@@ -20,7 +20,7 @@ fn list(
     Ok(())
 }
 
-fn parse(text: &str, each: &mut dyn FnMut(Socket)) {
+pub(crate) fn parse(text: &str, each: &mut dyn FnMut(Socket)) {
     socket_table::for_each(text, |line| {
         // Port 0 is the kernel's own end.
         let Some(_) = line.number::<u32>("Pid").filter(|port| *port != 0) else { return };

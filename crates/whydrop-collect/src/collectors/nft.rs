@@ -127,7 +127,11 @@ fn read_named(place: &mut Place<'_>) -> Result<Named, Failure> {
 }
 
 /// Puts rules into their chains. Of more than `most`, those are kept that can end a packet's way.
-fn assemble(chains: Vec<(Key, Chain)>, rules: Vec<(Key, Rule)>, most: usize) -> Netfilter {
+pub(crate) fn assemble(
+    chains: Vec<(Key, Chain)>,
+    rules: Vec<(Key, Rule)>,
+    most: usize,
+) -> Netfilter {
     let mut netfilter = Netfilter::default();
     let places: BTreeMap<Key, usize> =
         chains.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();

@@ -25,7 +25,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 
 /// A line without names: queue, port of the reader, waiting, copy mode, copy range, dropped, dropped
 /// at the reader's socket, last packet, 1.
-fn parse(line: &str) -> Option<PacketQueue> {
+pub(crate) fn parse(line: &str) -> Option<PacketQueue> {
     let columns: Vec<u32> =
         line.split_ascii_whitespace().map(|it| it.parse().ok()).collect::<Option<_>>()?;
     let [number, port, waiting, _, _, dropped, user_dropped, ..] = columns[..] else { return None };

@@ -54,7 +54,7 @@ fn request() -> Vec<u8> {
     request
 }
 
-fn parse(payload: &[u8]) -> Option<Socket> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Socket> {
     let mut socket = Socket::new(SocketProtocol::Packet);
     socket.number = u16_at(payload, 2)?;
     socket.inode = u32_at(payload, 4)?.into();
@@ -86,7 +86,7 @@ fn ring(value: &[u8]) -> Option<PacketRing> {
 }
 
 /// `/proc/net/packet`; it tells no drops.
-fn list_table(text: &str, each: &mut dyn FnMut(Socket)) {
+pub(crate) fn list_table(text: &str, each: &mut dyn FnMut(Socket)) {
     socket_table::for_each(text, |line| {
         let Some(inode) = line.number("Inode") else { return };
         let mut socket = Socket::new(SocketProtocol::Packet);

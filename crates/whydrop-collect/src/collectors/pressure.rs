@@ -19,7 +19,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=1234`, with microseconds since boot.
-fn parse(resource: &str, line: &str) -> Option<(String, u64)> {
+pub(crate) fn parse(resource: &str, line: &str) -> Option<(String, u64)> {
     let mut words = line.split_ascii_whitespace();
     let share = words.next()?;
     let total = words.find_map(|word| word.strip_prefix("total="))?.parse().ok()?;

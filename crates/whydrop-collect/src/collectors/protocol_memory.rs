@@ -57,14 +57,14 @@ impl Course {
 }
 
 /// The number after `mem` in a line such as `TCP: inuse 1 orphan 0 tw 5 alloc 1 mem 40`.
-fn pages(text: &str, protocol: &str) -> Option<u64> {
+pub(crate) fn pages(text: &str, protocol: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'))?;
     let mut words = line.split_ascii_whitespace();
     words.find(|word| *word == "mem")?;
     words.next()?.parse().ok()
 }
 
-fn limits(text: &str) -> Option<[u64; 3]> {
+pub(crate) fn limits(text: &str) -> Option<[u64; 3]> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
     let mut next = || numbers.next()?.ok();
     Some([next()?, next()?, next()?])

@@ -86,7 +86,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// A qdisc or class; `None` without a kind.
-fn parse(payload: &[u8], class: bool) -> Option<Qdisc> {
+pub(crate) fn parse(payload: &[u8], class: bool) -> Option<Qdisc> {
     let message = Message::parse(payload)?;
     let (mut kind, mut options, mut stats) = (None, &[][..], Statistics::default());
     for (attribute, value) in message.attributes {

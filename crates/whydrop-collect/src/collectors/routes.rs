@@ -109,7 +109,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 
 /// A route or a rule, if it is worth to be kept; one of a million need not take room.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen<T> {
+pub(crate) enum Seen<T> {
     Worth(Box<T>),
     Usual,
 }
@@ -126,7 +126,7 @@ fn discards(kind: u8) -> Option<&'static str> {
 }
 
 /// A route from the payload of `RTM_NEWROUTE`; `None` if it is none of this family.
-fn route(payload: &[u8], family: u8) -> Option<Seen<Route>> {
+pub(crate) fn route(payload: &[u8], family: u8) -> Option<Seen<Route>> {
     let header = payload.get(..HEADER)?;
     let (prefix, table, kind) = (header[1], header[4], header[7]);
     if header[0] != family || u32_at(header, 8)? & RTM_F_CLONED != 0 {
@@ -180,7 +180,7 @@ fn hops(mut bytes: &[u8]) -> Vec<u32> {
 }
 
 /// A rule from the payload of `RTM_NEWRULE`; `None` if it is of another family than IP.
-fn rule(payload: &[u8]) -> Option<Seen<PolicyRule>> {
+pub(crate) fn rule(payload: &[u8]) -> Option<Seen<PolicyRule>> {
     let header = payload.get(..HEADER)?;
     let ipv6 = match header[0] {
         AF_INET => false,

@@ -39,7 +39,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// Lines as `TCP: inuse 5 orphan 0 mem 1`.
-fn parse(file: &str, text: &str, gauges: &mut Vec<(String, u64)>) {
+pub(crate) fn parse(file: &str, text: &str, gauges: &mut Vec<(String, u64)>) {
     for line in text.lines() {
         let Some((protocol, rest)) = line.split_once(':') else { continue };
         let mut words = rest.split_ascii_whitespace();

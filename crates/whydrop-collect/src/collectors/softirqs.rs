@@ -20,7 +20,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     Ok(())
 }
 
-fn parse(text: &str) -> Vec<CpuCounts> {
+pub(crate) fn parse(text: &str) -> Vec<CpuCounts> {
     let mut lines = text.lines();
     let mut cpus: Vec<CpuCounts> = lines
         .next()

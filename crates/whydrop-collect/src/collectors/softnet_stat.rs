@@ -39,7 +39,7 @@ pub(crate) fn rows(place: &Place<'_>) -> Result<Vec<SoftnetFacts>, Why> {
 
 /// A row of fewer than 13 columns does not tell its CPU; it then is counted, which is right unless a
 /// CPU with a lower number is offline.
-fn parse(row: usize, line: &str) -> Option<SoftnetFacts> {
+pub(crate) fn parse(row: usize, line: &str) -> Option<SoftnetFacts> {
     let columns: Vec<u64> = line
         .split_ascii_whitespace()
         .map(|column| u64::from_str_radix(column, 16))

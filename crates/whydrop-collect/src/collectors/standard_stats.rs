@@ -118,7 +118,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
 ];
 
 /// One device: its index, and its statistics with the name of their group.
-type Told = (u32, Vec<(String, u64)>);
+pub(crate) type Told = (u32, Vec<(String, u64)>);
 
 fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     let mut socket = place.netlink(Protocol::Generic)?;
@@ -179,7 +179,7 @@ fn ifindex(header: &[u8]) -> Option<u32> {
 }
 
 /// An answer to `ETHTOOL_MSG_STATS_GET`; `None` without a device or without statistics.
-fn groups(payload: &[u8]) -> Option<Told> {
+pub(crate) fn groups(payload: &[u8]) -> Option<Told> {
     let (mut device, mut statistics) = (None, Vec::new());
     for (kind, value) in attributes(payload) {
         match kind {
@@ -206,7 +206,7 @@ fn group(nested: &[u8], statistics: &mut Vec<(String, u64)>) {
 }
 
 /// An answer to `ETHTOOL_MSG_PAUSE_GET`, likewise.
-fn pause(payload: &[u8]) -> Option<Told> {
+pub(crate) fn pause(payload: &[u8]) -> Option<Told> {
     let (mut device, mut statistics) = (None, Vec::new());
     for (kind, value) in attributes(payload) {
         match kind {
@@ -229,7 +229,7 @@ fn pause(payload: &[u8]) -> Option<Told> {
 
 /// An answer to `NETDEV_CMD_QSTATS_GET`, likewise. The kernel writes each number in four bytes if it
 /// fits, else in eight.
-fn qstats(payload: &[u8]) -> Option<Told> {
+pub(crate) fn qstats(payload: &[u8]) -> Option<Told> {
     let (mut device, mut statistics) = (None, Vec::new());
     for (kind, value) in attributes(payload) {
         if kind == NETDEV_A_QSTATS_IFINDEX {

@@ -22,7 +22,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 }
 
 /// The row of one CPU in milliseconds; `None` for any other row, that of all CPUs among them.
-fn parse(line: &str, ticks_per_second: u64) -> Option<CpuCounts> {
+pub(crate) fn parse(line: &str, ticks_per_second: u64) -> Option<CpuCounts> {
     let mut words = line.split_ascii_whitespace();
     let cpu = words.next()?.strip_prefix("cpu")?.parse().ok()?;
     let counts = COLUMNS

@@ -51,7 +51,7 @@ fn request() -> Vec<u8> {
     request
 }
 
-fn parse(payload: &[u8]) -> Option<Socket> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Socket> {
     let mut socket = Socket::new(SocketProtocol::Unix);
     socket.state = SocketState::from_number(*payload.get(2)?);
     socket.inode = u32_at(payload, 4)?.into();

@@ -56,12 +56,12 @@ fn attribute(payload: &[u8], wanted: u16) -> Option<&[u8]> {
     Attributes(payload.get(FLAGS..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn states(payload: &[u8]) -> Option<u32> {
+pub(crate) fn states(payload: &[u8]) -> Option<u32> {
     u32_at(attribute(payload, XFRMA_SAD_CNT)?, 0)
 }
 
 /// `struct xfrmu_spdinfo`: policies for packets in, out and through; then those of sockets.
-fn policies(payload: &[u8]) -> Option<u32> {
+pub(crate) fn policies(payload: &[u8]) -> Option<u32> {
     let info = attribute(payload, XFRMA_SPD_INFO)?;
     (0..3)
         .map(|at| u32_at(info, at * 4))

@@ -87,10 +87,14 @@ pub(super) fn verdict(nest: &[u8]) -> Option<RuleVerdict> {
     })
 }
 
-/// Registers of 16 bytes are four of 4 bytes.
+/// Registers of 16 bytes (`NFT_REG_1` and on) are four of 4 bytes (`NFT_REG32_00` and on). There are no
+/// others for data.
 fn register(nest: &[u8], wanted: u16) -> Option<u32> {
-    let number = attribute(nest, wanted).and_then(be32)?;
-    Some(if (1..=4).contains(&number) { 8 + (number - 1) * 4 } else { number })
+    match attribute(nest, wanted).and_then(be32)? {
+        number @ 1..=4 => Some(8 + (number - 1) * 4),
+        number @ 8..=23 => Some(number),
+        _ => None,
+    }
 }
 
 /// The value of a constant (`NFTA_DATA_VALUE`).

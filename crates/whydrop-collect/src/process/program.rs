@@ -91,7 +91,7 @@ pub(super) fn of(process: &Path) -> Option<(String, Option<&'static str>)> {
 }
 
 /// `arguments` as in `/proc/PID/cmdline`: each ended by a zero byte.
-fn name(executable: &str, arguments: &str) -> String {
+pub(crate) fn name(executable: &str, arguments: &str) -> String {
     let mut arguments = arguments.split_terminator('\0');
     let title = arguments.next().unwrap_or_default();
     let arguments: Vec<&str> = arguments.filter(|argument| !argument.is_empty()).collect();

@@ -9,6 +9,8 @@ use crate::cli::Watch;
 use crate::{failure, output};
 
 mod conditions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod live;
 mod names;
 mod replay;

@@ -8,7 +8,7 @@ use whydrop_diagnose::attribute::{Surroundings, as_total};
 use whydrop_diagnose::{Thresholds, causes};
 use whydrop_filter::Program;
 use whydrop_model::{
-    Attribution, CallSite, Class, DROP_SCHEMA, Exemplar, Marks, QueueOwner, Sighting,
+    Attribution, CallSite, Class, DROP_SCHEMA, Evidence, Exemplar, Marks, QueueOwner, Sighting,
 };
 use whydrop_show::pcapng::{self, Captured, Packet};
 
@@ -48,7 +48,10 @@ pub(super) fn run(
         if options.write.is_some() {
             bail!("{shown} holds no packets, so there is nothing to write into a capture file");
         }
-        evidence(path, &mut screen)?;
+        let recorded = evidence_file::read(path)?;
+        let (drops, sampled) = (recorded.tracer.events, recorded.tracer.sampled);
+        evidence(recorded, path, &mut screen)?;
+        tell(&format!("{drops} drops were counted in the recording, {sampled} of them in detail"));
     }
     screen.finish(options.flame.as_deref())?;
     let folded: u64 = screen.folded().values().sum();
@@ -58,9 +61,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The exemplars of a recording.
-fn evidence(path: &Path, screen: &mut Screen) -> anyhow::Result<()> {
-    let evidence = evidence_file::read(path)?;
+/// The exemplars of a recording. `path` is for the errors alone.
+pub(super) fn evidence(evidence: Evidence, path: &Path, screen: &mut Screen) -> anyhow::Result<()> {
     let start =
         evidence.window.start.parse().map_err(|why| {
             anyhow!("{}: the start of its window is no time: {why}", path.display())
@@ -89,15 +91,11 @@ fn evidence(path: &Path, screen: &mut Screen) -> anyhow::Result<()> {
             screen.show(&sighting, time, None)?;
         }
     }
-    tell(&format!(
-        "{} drops were counted in the recording, {} of them in detail",
-        tracer.events, tracer.sampled
-    ));
     Ok(())
 }
 
 /// The packets of a capture.
-fn capture(
+pub(super) fn capture(
     captured: &[Captured],
     filter: Option<&Program>,
     screen: &mut Screen,

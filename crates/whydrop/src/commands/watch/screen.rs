@@ -60,6 +60,29 @@ impl Screen {
         })
     }
 
+    /// Everything, stacks as well, into memory.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn into_memory(
+        format: Option<Lines>,
+        out: Box<dyn Write>,
+        conditions: Conditions,
+    ) -> anyhow::Result<Self> {
+        let sink = match format {
+            Some(Lines::Text) => Sink::Text(out),
+            Some(Lines::Ndjson) => Sink::Ndjson(out),
+            None => Sink::Capture(Box::new(pcapng::Writer::new(out, PROGRAM, 256)?)),
+        };
+        Ok(Self {
+            conditions,
+            sink,
+            noise: true,
+            folded: BTreeMap::new(),
+            stacks: Some(Stacks::default()),
+            show_stacks: true,
+            zone: jiff::tz::TimeZone::UTC,
+        })
+    }
+
     /// Whether noise is counted instead of shown.
     pub(super) fn folds_noise(&self) -> bool {
         !self.noise

@@ -1,0 +1,4 @@
+//! Headers of packets.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| whydrop_probe::fuzz::packet(data));
