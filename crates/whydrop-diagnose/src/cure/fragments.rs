@@ -16,8 +16,9 @@ pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
     let (name, failed) = families.into_iter().max_by_key(|(_, failed)| *failed)?;
     let now = patient.namespace.sysctl(name).and_then(|value| u64::try_from(value).ok())?;
     let charged = receive::truesize(receive::USUAL_LENGTH);
-    let needed = now + failed * charged;
-    let proposed = rounded_up(needed * 2);
+    // The limit may already be as large as its type has room for.
+    let needed = now.saturating_add(failed.saturating_mul(charged));
+    let proposed = rounded_up(needed.saturating_mul(2));
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let fragments take {proposed} bytes of memory instead of {now} ({name})"),
         writes: vec![patient.sysctl(name, proposed)],
@@ -28,7 +29,7 @@ pub(super) fn answer(patient: &Patient<'_>) -> Option<Answer> {
         ],
         sizing: Some(format!(
             "2 x ({now} + {failed} fragments x {charged} bytes) = {}, rounded up to {proposed}",
-            needed * 2
+            needed.saturating_mul(2)
         )),
         risk: "Anyone who can send fragments can fill this memory".into(),
         weakens: None,

@@ -81,9 +81,9 @@ fn memory(namespace: &Namespace, family: &Family) -> Option<(u64, u64)> {
     Some((used.before.max(used.after), limit))
 }
 
-/// At least three quarters of the limit.
+/// At least three quarters of the limit, which may be as large as its type has room for.
 fn is_near(namespace: &Namespace, family: &Family) -> bool {
-    memory(namespace, family).is_some_and(|(used, limit)| used * 4 >= limit * 3)
+    memory(namespace, family).is_some_and(|(used, limit)| used >= limit - limit / 4)
 }
 
 fn state(namespace: &Namespace, family: &Family) -> Option<EvidenceItem> {
@@ -96,7 +96,7 @@ fn tell(group: &Group<'_>, family: &Family) -> Told {
     let (setting, from) = (family.setting, group.sources());
     let limit = group.namespace.and_then(|here| here.sysctl(setting)).unwrap_or_default();
     // Twice what it may be now: how much is needed depends on how long fragments are waited for.
-    let proposed = u64::try_from(limit).unwrap_or(0).max(2 << 20) * 2;
+    let proposed = u64::try_from(limit).unwrap_or(0).max(2 << 20).saturating_mul(2);
     Told {
         object: Some(setting.into()),
         summary: format!(
