@@ -57,7 +57,14 @@ impl Why {
 
     /// A file could not be read.
     pub(crate) fn reading(path: &Path, error: &io::Error) -> Self {
-        Self(format!("{}: {}", path.display(), words(error)))
+        let why = match error.kind() {
+            // Those of a network namespace are open to its root user, or to all.
+            io::ErrorKind::PermissionDenied => {
+                "not permitted; needs CAP_DAC_READ_SEARCH or root".into()
+            }
+            _ => words(error),
+        };
+        Self(format!("{}: {why}", path.display()))
     }
 }
 

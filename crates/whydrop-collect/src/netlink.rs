@@ -64,6 +64,10 @@ pub enum Failure {
 impl From<Failure> for Why {
     fn from(failure: Failure) -> Self {
         match failure {
+            // `netlink_net_capable()`: what netlink hides, it hides from those without this one.
+            Failure::Refused(Errno::PERM) => {
+                Self::new("not permitted; needs CAP_NET_ADMIN or root")
+            }
             Failure::Refused(error) => error.into(),
             Failure::NoAnswer => Self::new("no answer from the kernel within 2 s"),
             Failure::Overrun => Self::new("the kernel's answer did not fit"),

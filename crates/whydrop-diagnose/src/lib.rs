@@ -136,6 +136,12 @@ fn ledger(mut entries: Vec<LedgerEntry>) -> Ledger {
     ledger
 }
 
+/// Whether the functions that dropped packets have no names: hardly a cause is known without.
+fn nameless(tracer: &whydrop_model::TracerEvidence) -> bool {
+    let mut sites = tracer.totals.iter().filter_map(|total| total.site.as_ref()).peekable();
+    sites.peek().is_some() && sites.all(|site| site.symbol.is_empty())
+}
+
 fn verdict(evidence: &Evidence, findings: &[Finding]) -> Verdict {
     if findings.iter().any(|finding| is_loss(finding.class) && finding.packets > 0) {
         return Verdict::Loss;
@@ -144,6 +150,7 @@ fn verdict(evidence: &Evidence, findings: &[Finding]) -> Verdict {
     let unreadable = |namespace: &whydrop_model::Namespace| namespace.counters.is_empty();
     if tracer.attach == Attach::None
         || tracer.lost > 0
+        || nameless(tracer)
         || evidence.namespaces.is_empty()
         || evidence.namespaces.iter().any(unreadable)
     {
@@ -180,6 +187,10 @@ mod tests {
         let mut lossy = quiet();
         lossy.tracer.lost = 1;
         assert_eq!(diagnose(&lossy, &Thresholds::default()).verdict, Verdict::Incomplete);
+
+        let mut nameless = quiet();
+        nameless.tracer.totals.push(sample::total("OTHERHOST", "", 5));
+        assert_eq!(diagnose(&nameless, &Thresholds::default()).verdict, Verdict::Incomplete);
     }
 
     #[test]

@@ -140,6 +140,12 @@ impl Tracer {
         self.enabled.set(0, enabled, 0).map_err(|error| Error::map("the switch", error))
     }
 
+    /// Whether its maps can be read. Before Linux 5.19 that takes `CAP_BPF` or `CAP_SYS_ADMIN` where
+    /// unprivileged BPF is off (`__sys_bpf()`, `kernel/bpf/syscall.c`); later their descriptors do.
+    pub fn is_readable(&self) -> bool {
+        self.enabled.get(&0, 0).is_ok()
+    }
+
     /// When the window was opened, in nanoseconds of `CLOCK_MONOTONIC`.
     pub fn opened_ns(&self) -> u64 {
         self.opened_ns

@@ -13,6 +13,7 @@ use whydrop_probe::{DebugInfo, Resolver};
 
 use crate::cli::Observe;
 use crate::observe::{Seen, evidence};
+use crate::privilege::Privileges;
 use crate::trace::Trace;
 
 /// Reading the counters may take one part in so many of the time.
@@ -35,9 +36,14 @@ pub(crate) struct Laps {
 
 impl Laps {
     /// Attaches the tracer and begins the first lap.
-    pub(crate) fn start(what: &Observe, length: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        what: &Observe,
+        length: Duration,
+        privileges: &Privileges,
+    ) -> anyhow::Result<Self> {
         let (host, unknown) = whydrop_collect::host();
         let trace = Trace::start(what);
+        privileges.attached(|| trace.is_readable());
         let resolver = Resolver::read(&what.kernel_btf);
         let debug_info = resolver.debug_info();
         let counters = Some(open(what)?);

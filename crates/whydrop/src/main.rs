@@ -10,6 +10,7 @@ pub mod fuzz;
 mod laps;
 mod observe;
 mod output;
+mod privilege;
 mod progress;
 mod redact;
 mod signals;

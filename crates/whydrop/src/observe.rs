@@ -13,6 +13,7 @@ use whydrop_model::{
 use whydrop_probe::CgroupHook;
 
 use crate::cli::Observe;
+use crate::privilege::Privileges;
 use crate::progress::Progress;
 use crate::signals::Ended;
 use crate::trace::Trace;
@@ -26,10 +27,15 @@ const BY_CGROUP: [&str; 2] = ["SOCKET_FILTER", "BPF_CGROUP_EGRESS"];
 
 /// Observes this host until `duration` is over or a signal comes. What cannot be examined is in the
 /// evidence; only a wrong request is an error.
-pub(crate) fn observe(what: &Observe, duration: Duration) -> anyhow::Result<Evidence> {
+pub(crate) fn observe(
+    what: &Observe,
+    duration: Duration,
+    privileges: &Privileges,
+) -> anyhow::Result<Evidence> {
     let ended = Ended::listen()?;
     let (host, mut not_checked) = whydrop_collect::host();
     let mut trace = Trace::start(what);
+    privileges.attached(|| trace.is_readable());
     // The tracer's window encloses that of the counters: whatever a counter saw, the tracer had its
     // chance to see.
     let counters = Watch::open(whydrop_collect::Options {

@@ -55,6 +55,11 @@ impl Trace {
         Self { tracing, events, unheard }
     }
 
+    /// Whether what is counted can be read, as far as anything is counted.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.tracing.as_ref().map_or(true, |running| running.tracer.is_readable())
+    }
+
     /// Exemplars kept so far.
     pub(crate) fn kept(&self) -> usize {
         self.tracing.as_ref().map_or(0, |running| running.kept.drops.len())

@@ -1,18 +1,23 @@
 //! `whydrop diagnose`: evidence, live or recorded, to a report.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use whydrop_model::{Class, Evidence, Report};
 
 use crate::cli::Diagnose;
+use crate::privilege::{Part, Privileges};
 use crate::{config, evidence_file, failure, observe, output};
 
 /// Runs the command.
 pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
     let settings = config::read(options.observe.config.as_deref())?;
     let evidence = match &options.file {
-        Some(path) => evidence_file::read(path)?,
+        Some(path) => {
+            Privileges::reduce(Part::File, []);
+            evidence_file::read(path)?
+        }
         None => live(options)?,
     };
     let report = whydrop_diagnose::diagnose(&evidence, &settings.thresholds);
@@ -23,10 +28,12 @@ pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
 }
 
 fn live(options: &Diagnose) -> anyhow::Result<Evidence> {
+    let outputs = options.save.iter().chain(&options.observe.ready_file);
+    let privileges = Privileges::reduce(Part::Everything, outputs.map(PathBuf::as_path));
     if let Some(path) = &options.save {
         evidence_file::check_writable(path)?;
     }
-    let evidence = observe::observe(&options.observe, options.duration)?;
+    let evidence = observe::observe(&options.observe, options.duration, &privileges)?;
     if let Some(path) = &options.save {
         evidence_file::write(path, &evidence)?;
     }

@@ -18,6 +18,7 @@ use whydrop_diagnose::{Thresholds, causes, knowledge};
 use whydrop_model::{Cure, Effect, Evidence, Proposal, Report, Trial};
 
 use crate::cli::{Fix, Observe};
+use crate::privilege::{Part, Privileges};
 use crate::{config, evidence_file, failure, observe};
 use choose::Choice;
 
@@ -44,9 +45,10 @@ pub(crate) fn run(options: &Fix) -> anyhow::Result<ExitCode> {
         check_cause(cause)?;
     }
     let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
+    let privileges = privileges(options);
     let evidence = match &options.file {
         Some(path) => evidence_file::read(path)?,
-        None => observe::observe(&live_window(options), options.duration)?,
+        None => observe::observe(&live_window(options), options.duration, &privileges)?,
     };
     let report = whydrop_diagnose::diagnose(&evidence, &thresholds);
     let mut cures = cure::cures(&evidence, &report, &thresholds);
@@ -111,6 +113,17 @@ fn look_at_journal(options: &Fix, roots: Roots) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Only who makes a change needs more than to look.
+fn privileges(options: &Fix) -> Privileges {
+    if options.apply {
+        return Privileges::Kept;
+    }
+    // A plan reads what is set now, also for a recording.
+    let recorded = options.file.is_some() && !options.dry_run;
+    let part = if recorded { Part::File } else { Part::Everything };
+    Privileges::reduce(part, options.observe.ready_file.as_deref())
+}
+
 /// The change that is to be made.
 struct Chosen<'c> {
     cure: &'c Cure,
@@ -164,7 +177,7 @@ fn apply(options: &Fix, case: &Case, chosen: &Chosen<'_>, roots: Roots) -> anyho
 /// Watches the same place under whatever load there is, and judges by the same diagnosis.
 fn verify(options: &Fix, case: &Case, cure: &Cure) -> anyhow::Result<(Effect, Trial, Trial)> {
     let what = Observe { netns: case.evidence.scope.netns.clone(), ..options.observe.clone() };
-    let evidence = observe::observe(&what, options.verify)?;
+    let evidence = observe::observe(&what, options.verify, &Privileges::Kept)?;
     let report = whydrop_diagnose::diagnose(&evidence, &case.thresholds);
     let before = trial::trial(&case.evidence, &case.report, cure);
     let after = trial::trial(&evidence, &report, cure);

@@ -9,13 +9,18 @@ use whydrop_show::Safe;
 use whydrop_show::style::{FAINT, GOOD, NOTICE, STRONG};
 
 use crate::cli::{Kernel, Plain};
+use crate::privilege::{NEEDS, Need, Until};
 use crate::{failure, output};
 
 /// Runs the command.
 pub(crate) fn run(options: &Kernel) -> anyhow::Result<ExitCode> {
     let facts =
         KernelFacts::read(&Options { btf: options.kernel_btf.clone(), ..Options::default() });
-    let missing = facts.missing();
+    let mut missing = facts.missing();
+    // What attaching needs is not missed where it works.
+    let traced = facts.attach.iter().any(|(_, tried)| tried.is_ok());
+    let missed = |need: &&Need| !(need.is_held() || traced && need.until == Until::Attached);
+    missing.extend(NEEDS.iter().filter(missed).map(lacking));
     let mut out = output::stdout();
     match options.format {
         Plain::Text => write_text(&facts, &missing, &mut out)?,
@@ -26,6 +31,19 @@ pub(crate) fn run(options: &Kernel) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(failure::CLEAN)
+}
+
+/// A capability that this user does not have.
+fn lacking(need: &Need) -> Missing {
+    let what = format!("{}, for {}", need.name, need.serves);
+    Missing { what, costs: need.costs.to_owned() }
+}
+
+fn until(need: &Need) -> &'static str {
+    match need.until {
+        Until::Attached => "attached",
+        Until::End => "the end",
+    }
 }
 
 fn document(facts: &KernelFacts, missing: &[Missing]) -> serde_json::Value {
@@ -41,6 +59,17 @@ fn document(facts: &KernelFacts, missing: &[Missing]) -> serde_json::Value {
         .iter()
         .map(|one| json!({ "name": one.name, "reasons": one.reasons }))
         .collect();
+    let capabilities: Vec<_> = NEEDS
+        .iter()
+        .map(|need| {
+            json!({
+                "name": need.name,
+                "held": need.is_held(),
+                "until": until(need),
+                "serves": need.serves,
+            })
+        })
+        .collect();
     let missing: Vec<_> =
         missing.iter().map(|one| json!({ "what": one.what, "costs": one.costs })).collect();
     json!({
@@ -55,6 +84,7 @@ fn document(facts: &KernelFacts, missing: &[Missing]) -> serde_json::Value {
         "symbols": facts.symbols.as_ref().ok(),
         "debug_info": facts.debug_info.as_ref().ok(),
         "jit": facts.jit,
+        "capabilities": capabilities,
         "missing": missing,
     })
 }
@@ -90,6 +120,18 @@ fn write_text(facts: &KernelFacts, missing: &[Missing], out: &mut dyn Write) -> 
     if let Some(jit) = facts.jit {
         let state = if jit { Ok("on") } else { Err("off") };
         line(out, "BPF JIT", &told(&state, ToString::to_string))?;
+    }
+    writeln!(
+        out,
+        "\n{STRONG}Capabilities that observing needs, all others are given up{STRONG:#}"
+    )?;
+    for need in &NEEDS {
+        let told = match (need.is_held(), need.until) {
+            (true, Until::Attached) => Ok(format!("given up once attached: {}", need.serves)),
+            (true, Until::End) => Ok(format!("kept: {}", need.serves)),
+            (false, _) => Err("not held".to_owned()),
+        };
+        line(out, need.name, &told)?;
     }
     if missing.is_empty() {
         return writeln!(out, "\n{GOOD}Nothing is missing.{GOOD:#}");

@@ -9,6 +9,7 @@ use whydrop_model::ReportWindow;
 
 use crate::cli::{Plain, Sockets};
 use crate::observe::{TICK, announce};
+use crate::privilege::{Part, Privileges};
 use crate::progress::Progress;
 use crate::signals::Ended;
 use crate::{failure, output};
@@ -16,6 +17,7 @@ use crate::{failure, output};
 /// Runs the command.
 pub(crate) fn run(options: &Sockets) -> anyhow::Result<ExitCode> {
     let ended = Ended::listen()?;
+    Privileges::reduce(Part::Counters, options.ready_file.as_deref());
     let watch = Watch::open(whydrop_collect::Options {
         netns: options.netns.clone(),
         ..whydrop_collect::Options::default()

@@ -24,6 +24,7 @@ use whydrop_top::{Flow, Lap, Looks, Screen};
 use crate::cli::Top;
 use crate::laps::Laps;
 use crate::observe::{TICK, announce};
+use crate::privilege::{Part, Privileges};
 use crate::signals::Ended;
 use crate::{config, failure};
 
@@ -37,7 +38,8 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
     }
     let ended = Ended::listen()?;
     let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
-    let mut laps = Laps::start(&options.observe, options.interval)?;
+    let privileges = Privileges::reduce(Part::Everything, options.observe.ready_file.as_deref());
+    let mut laps = Laps::start(&options.observe, options.interval, &privileges)?;
     if let Some(path) = &options.observe.ready_file {
         announce(path)?;
     }

@@ -8,6 +8,7 @@ mod fix;
 mod flood;
 mod lab;
 mod owners;
+mod privilege;
 mod program;
 mod replay;
 mod shell;

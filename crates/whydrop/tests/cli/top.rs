@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::privilege::{OBSERVING, keeps_only};
 use crate::program::{needs_root, path, whydrop};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -153,6 +154,15 @@ fn it_draws_answers_resizes_and_leaves_the_terminal_as_it_was() {
     terminal.tmux(&["resize-window", "-x", "160", "-y", "50"]).expect("tmux");
     let foot = |screen: &str| screen.lines().nth(49).is_some_and(|line| line.starts_with("Enter"));
     terminal.until("larger screen", foot);
+    terminal.press("q");
+    is_given_back(&terminal, "status 0");
+}
+
+#[test]
+fn every_thread_has_given_up_what_a_lap_does_not_need() {
+    let Some((terminal, netns)) = quiet("rights") else { return };
+    terminal.until("first lap", |screen| screen.contains("nothing is lost"));
+    assert!(keeps_only(program_in(&netns.0).cast_unsigned(), &OBSERVING) >= 3, "the screen, the laps and the counters");
     terminal.press("q");
     is_given_back(&terminal, "status 0");
 }

@@ -20,6 +20,7 @@ use super::surroundings::{Answer, Look};
 use super::{benign, tell};
 use crate::cli::{Lines, Watch};
 use crate::observe::{TICK, announce};
+use crate::privilege::Privileges;
 use crate::signals::Ended;
 
 /// How soon a drop is read while they keep coming; the first after a while may take a [`TICK`].
@@ -39,11 +40,13 @@ pub(super) fn run(
     options: &Watch,
     filter: Option<&Program>,
     conditions: Conditions,
+    privileges: &Privileges,
 ) -> anyhow::Result<()> {
     let mut names = Names::read(conditions.named_namespaces())?;
     conditions.check_sites()?;
     let ended = Ended::listen()?;
     let mut tracer = Tracer::attach(&tracing(options, filter)?)?;
+    privileges.attached(|| tracer.is_readable());
     let resolver = Resolver::read(&options.kernel_btf);
     for missing in resolver.not_checked() {
         tell(&format!("no {}: {}", missing.what, missing.why));
