@@ -13,9 +13,10 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use whydrop_model::{EventEvidence, EventExemplar, EventTotal, NotChecked};
 
 use crate::attach::{Options, Refusal, cpus, load_events};
+use crate::clock::monotonic_ns;
 use crate::counts::{Count, counter, grown, remainders, totals};
 use crate::events::catalogue::{Names, Offer, TRACEPOINTS, Tracepoint, numbered, offers};
-use crate::tracer::{monotonic_ns, program_fd};
+use crate::tracer::program_fd;
 use crate::wire::event::{EVENTS, EventKey, RawEvent};
 use crate::wire::{BUCKET_BYTES, COUNTER_RING_FULL};
 use crate::{Btf, Error, RunStats};

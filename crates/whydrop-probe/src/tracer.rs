@@ -10,11 +10,11 @@ use std::thread;
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use aya::programs::ProgramFd;
-use rustix::time::{ClockId, clock_gettime};
 use whydrop_model::{Attach, NotChecked, TracerEvidence};
 
 use crate::Error;
 use crate::attach::{Both, KINDS, Loaded, Options, load, load_both};
+use crate::clock::monotonic_ns;
 use crate::counts::Counts;
 use crate::events::Events;
 use crate::reader::Reader;
@@ -146,7 +146,7 @@ impl Tracer {
         self.enabled.get(&0, 0).is_ok()
     }
 
-    /// When the window was opened, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the window was opened, by [`monotonic_ns`].
     pub fn opened_ns(&self) -> u64 {
         self.opened_ns
     }
@@ -266,10 +266,4 @@ impl RunStats {
             recursion_misses: value("recursion_misses"),
         })
     }
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(crate) fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

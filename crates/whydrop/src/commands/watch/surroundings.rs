@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use whydrop_collect::{Observation, Options, Roots, Watch};
 use whydrop_diagnose::Thresholds;
 use whydrop_diagnose::attribute::Surroundings;
@@ -40,7 +39,7 @@ enum Request {
 /// Everything that was observed up to a moment.
 pub(super) struct Answer {
     pub(super) surroundings: Surroundings,
-    /// That moment, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// That moment, by [`whydrop_probe::monotonic_ns`].
     pub(super) until_ns: u64,
 }
 
@@ -172,8 +171,7 @@ fn answer_all(
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
-        let (began, now) = (Instant::now(), clock_gettime(ClockId::Monotonic));
-        let until_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        let (began, until_ns) = (Instant::now(), whydrop_probe::monotonic_ns());
         let seen = watch.close();
         let holders = known.search(&seen.namespaces);
         let evidence = evidence(seen, &known.tracer, host, &options.netns);
