@@ -108,7 +108,8 @@ impl Own {
     /// The handle at `path`, if that is a file of any namespace. Its kind shows when it is opened.
     fn handle(&self, roots: &Roots, path: PathBuf) -> Option<Handle> {
         let inode = self.inode_of_file(&path)?;
-        let file_name = path.file_name()?.to_str()?.to_owned();
+        // A name need not be UTF-8; what cannot be asked for by it is observed all the same.
+        let file_name = path.file_name()?.to_string_lossy().into_owned();
         let name = (path.parent() == Some(&roots.netns)).then(|| file_name.clone());
         Some(Handle { inode, name, file_name, path })
     }
