@@ -24,6 +24,10 @@ pub(crate) fn run(options: &Diagnose) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout();
     options.format.write(&report, output::width(), &mut out)?;
     out.flush()?;
+    // A disk that filled meanwhile costs the file, not the report.
+    if let Some(path) = &options.save {
+        evidence_file::write(path, &evidence)?;
+    }
     Ok(exit_status(&report))
 }
 
@@ -33,11 +37,7 @@ fn live(options: &Diagnose) -> anyhow::Result<Evidence> {
     if let Some(path) = &options.save {
         evidence_file::check_writable(path)?;
     }
-    let evidence = observe::observe(&options.observe, options.duration, &privileges)?;
-    if let Some(path) = &options.save {
-        evidence_file::write(path, &evidence)?;
-    }
-    Ok(evidence)
+    observe::observe(&options.observe, options.duration, &privileges)
 }
 
 fn exit_status(report: &Report) -> ExitCode {
