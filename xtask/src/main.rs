@@ -11,6 +11,7 @@ use anyhow::Result;
 
 mod bench;
 mod bpf;
+mod churn;
 mod ci;
 mod command;
 mod debian;
@@ -24,6 +25,7 @@ mod proofs;
 mod reference;
 mod scenario_keys;
 mod scratch;
+mod soak;
 mod test;
 mod tidy;
 
@@ -104,6 +106,24 @@ const TASKS: &[Task] = &[
         arguments: "PACKAGE",
         about: "try a package in a fresh Debian tree; `dist --check` runs this in namespaces of its own",
         run: dist::inside,
+    },
+    Task {
+        name: "soak",
+        arguments: "[--minutes N]",
+        about: "run top and diagnose under mixed traffic: nothing may grow, every packet must be counted",
+        run: soak::run,
+    },
+    Task {
+        name: "churn",
+        arguments: "[--minutes N]",
+        about: "make and delete 200 namespaces a minute under an open window: no packet may be lost to it",
+        run: churn::run,
+    },
+    Task {
+        name: "traffic",
+        arguments: "PART",
+        about: "play a part of the traffic of `soak` and `churn`, which run this in their namespaces",
+        run: soak::traffic,
     },
     Task {
         name: "flood",
