@@ -1,12 +1,13 @@
 //! Every drop is counted, once, under the right key.
 
 use std::thread;
+use std::time::Duration;
 
 use whydrop_model::{Attach, Marks};
-use whydrop_probe::Options;
+use whydrop_probe::{Options, Tracer};
 
 use crate::pair::{A, ADDRESSES, B, NOBODY, Pair};
-use crate::{MOUNT_TRACEFS, packets, passed_elsewhere, totals, trace, turn};
+use crate::{MOUNT_TRACEFS, packets, passed_elsewhere, totals, trace, turn, wait_until};
 
 /// 20 bytes of IP header, 8 of UDP, 18 of payload.
 const DATAGRAM: u64 = 46;
@@ -134,6 +135,31 @@ fn a_full_table_spills_and_the_sum_stays() {
     assert!(kept > 0 && spilled > 0, "{kept} kept, {spilled} spilled");
     assert_eq!(kept + spilled, SENT);
     assert!(evidence.spilled >= spilled);
+}
+
+#[test]
+fn a_ring_that_nobody_reads_costs_details_and_no_count() {
+    const SENT: u64 = 5_000;
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    let inode = pair.inode(B);
+    let options = Options { rate: u32::MAX, ring_bytes: 4096, ..Options::default() };
+    let mut tracer = Tracer::attach(&options).expect("attached");
+    let mut reader = tracer.reader().expect("the first reader");
+    tracer.open_window().expect("opened");
+    pair.send(&format!("{}:4242", ADDRESSES[B]), SENT);
+    let counted = |tracer: &Tracer| {
+        packets(&tracer.counts().expect("counts"), |key| u64::from(key.netns) == inode)
+    };
+    wait_until(|| counted(&tracer) >= SENT);
+    tracer.close_window().expect("closed");
+    assert_eq!(counted(&tracer), SENT);
+    let mut read = 0;
+    reader.poll(Duration::ZERO, &mut |_| read += 1).expect("polled");
+    let (evidence, _) = tracer.finish(&[], &|_| true).expect("finished");
+    // Others may drop as well.
+    assert!(read > 0 && evidence.ring_full > 0, "{read} read, {} not", evidence.ring_full);
+    assert!(read + evidence.ring_full >= SENT, "{read} read, {} not", evidence.ring_full);
 }
 
 #[test]

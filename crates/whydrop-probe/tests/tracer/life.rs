@@ -207,3 +207,48 @@ fn two_capabilities_suffice_to_trace_and_symbols_need_a_third() {
     let why: Vec<_> = not_checked.iter().map(|not| not.why.as_str()).collect();
     assert!(why.len() == 1 && why[0].contains("CAP_SYSLOG"), "{why:?}");
 }
+
+/// A control group whose memory is limited; gone with its guard.
+struct Limited(PathBuf);
+
+impl Limited {
+    /// `None`, and said, where no such group can be made.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn to(bytes: u64) -> Option<Self> {
+        let name = format!("whydrop-probe-{}", std::process::id());
+        let (first, second) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
+        for (root, file) in [(first, "memory.limit_in_bytes"), (second, "memory.max")] {
+            let group = Self(Path::new(root).join(&name));
+            if fs::create_dir(&group.0).is_ok()
+                && fs::write(group.0.join(file), bytes.to_string()).is_ok()
+            {
+                return Some(group);
+            }
+        }
+        eprintln!("skipped: needs a control group with a memory limit");
+        None
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn maps_beyond_the_memory_limit_are_refused_in_words() {
+    if std::env::var_os("WDPROBE_INSIDE").is_none() {
+        let Some(_turn) = turn() else { return };
+        let Some(group) = Limited::to(96 << 20) else { return };
+        let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
+        passed_under("life::maps_beyond_the_memory_limit_are_refused_in_words", &["env"], &enter);
+        return;
+    }
+    let options = Options { ring_bytes: 512 << 20, ..Options::default() };
+    let Err(error) = Tracer::attach(&options) else { panic!("attached") };
+    assert!(matches!(error, Error::NoMemory { .. }), "{error}");
+    assert!(error.to_string().contains("raise the memory limit"), "{error}");
+    // What fits is still given.
+    assert!(Tracer::attach(&Options::default()).is_ok());
+}

@@ -4,8 +4,10 @@
 mod bad_input;
 mod beside;
 mod explain;
+mod faults;
 mod fix;
 mod flood;
+mod hostile;
 mod lab;
 mod owners;
 mod privilege;

@@ -188,9 +188,7 @@ fn capabilities_of_the_file() {
         return;
     }
     let folder = scratch();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
-    let copy = folder.path().join("whydrop");
-    fs::copy(program::path(), &copy).expect("copied");
+    let copy = program::copy(&folder);
     let given = run(std::process::Command::new("setcap")
         .arg("cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep")
         .arg(&copy));

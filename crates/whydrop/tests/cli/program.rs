@@ -45,14 +45,20 @@ pub(crate) fn whydrop(arguments: &[&str]) -> Run {
     run(Command::new(path()).args(arguments))
 }
 
-/// Runs the program by way of another one, which may change who it is or what it sees. The copy is
-/// where any user can reach it.
+/// Runs the program by way of another one, which may change who it is or what it sees.
 pub(crate) fn under(wrapper: &[&str], arguments: &[&str]) -> Run {
     let folder = scratch();
+    run(Command::new(wrapper[0]).args(&wrapper[1..]).arg(copy(&folder)).args(arguments))
+}
+
+/// A copy of the program where any user can reach it. Made by another process: one that this process
+/// has open for writing could be inherited by what another test starts, and not be run meanwhile.
+pub(crate) fn copy(folder: &tempfile::TempDir) -> std::path::PathBuf {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
     let copy = folder.path().join("whydrop");
-    fs::copy(path(), &copy).expect("copied");
-    run(Command::new(wrapper[0]).args(&wrapper[1..]).arg(&copy).args(arguments))
+    let copied = run(Command::new("cp").arg(path()).arg(&copy));
+    assert_eq!(copied.status, Some(0), "{copied:?}");
+    copy
 }
 
 /// A JSON report of this host; whatever its verdict.

@@ -35,7 +35,7 @@ impl Terminal {
         started.map(|_| terminal)
     }
 
-    fn tmux(&self, arguments: &[&str]) -> Option<String> {
+    pub(crate) fn tmux(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("tmux")
             .env("LANG", "C.UTF-8")
             .args(["-u", "-L", &self.0])
