@@ -162,7 +162,10 @@ fn it_draws_answers_resizes_and_leaves_the_terminal_as_it_was() {
 fn every_thread_has_given_up_what_a_lap_does_not_need() {
     let Some((terminal, netns)) = quiet("rights") else { return };
     terminal.until("first lap", |screen| screen.contains("nothing is lost"));
-    assert!(keeps_only(program_in(&netns.0).cast_unsigned(), &OBSERVING) >= 3, "the screen, the laps and the counters");
+    assert!(
+        keeps_only(program_in(&netns.0).cast_unsigned(), &OBSERVING) >= 3,
+        "the screen, the laps and the counters"
+    );
     terminal.press("q");
     is_given_back(&terminal, "status 0");
 }
