@@ -12,8 +12,8 @@ use super::document::{Findings, Table};
 use super::observers::{process_runs, whydrop};
 use super::process::Process;
 
-/// How long at rest: a tenth of a percent of it is twenty milliseconds, measured to the nanosecond.
-const REST: Duration = Duration::from_secs(20);
+/// How long at rest: a tenth of a percent of it is sixty milliseconds, and steps are of ten.
+const REST: Duration = Duration::from_secs(60);
 /// How long at a rate.
 const LENGTH: Duration = Duration::from_secs(5);
 /// Drops per second.
@@ -44,7 +44,7 @@ struct Taken {
 
 /// A moment from which is counted.
 struct Since {
-    cpu: f64,
+    cpu: [f64; 2],
     programs: f64,
     at: Instant,
 }
@@ -57,14 +57,16 @@ impl Running {
     fn now(&self) -> Since {
         let runs = process_runs(self.process.id()).unwrap_or_default();
         let programs = runs.run_time_ns as f64 / 1e9;
-        Since { cpu: self.process.cpu(), programs, at: Instant::now() }
+        Since { cpu: self.process.both_cpu(), programs, at: Instant::now() }
     }
 
     fn taken(&self, since: &Since) -> Taken {
         let now = self.now();
         let seconds = (now.at - since.at).as_secs_f64();
         let part = |time: f64| time / seconds * 100.0;
-        Taken { process: part(now.cpu - since.cpu), program: part(now.programs - since.programs) }
+        // Of threads that come and go only the coarser one tells; else it is the lesser.
+        let process = (now.cpu[0] - since.cpu[0]).max(now.cpu[1] - since.cpu[1]);
+        Taken { process: part(process), program: part(now.programs - since.programs) }
     }
 
     /// A row of the table: what was taken at so many drops per second.

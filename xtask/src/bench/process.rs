@@ -54,6 +54,12 @@ impl Process {
         }
     }
 
+    /// CPU time in seconds: of its threads, to the nanosecond; and of all, those included that ended,
+    /// in steps of ten milliseconds.
+    pub(super) fn both_cpu(&self) -> [f64; 2] {
+        [self.cpu(), state(self.id()).map_or(0.0, |(_, cpu)| cpu)]
+    }
+
     /// CPU time of its threads, in seconds, to the nanosecond; that of threads that ended is not in
     /// it.
     pub(super) fn cpu(&self) -> f64 {
