@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use whydrop_model::NotChecked;
 
@@ -62,6 +64,10 @@ pub fn namespaces(roots: &Roots) -> Result<(Vec<NamespaceRef>, Vec<NotChecked>),
     Ok((list, notes.finish()))
 }
 
+/// A folder that changed longer ago holds what it held: a new file becomes a namespace only when that
+/// is mounted over it, which the folder's time does not show, as it does not show two changes at once.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// The namespace of the calling thread.
 #[derive(Debug)]
 pub(crate) struct Own {
@@ -92,7 +98,7 @@ impl Own {
         files
     }
 
-    /// As [`Own::files`] without the mounts: cheap enough for every look.
+    /// As [`Own::files`] without the mounts.
     pub(crate) fn named_files(&self, roots: &Roots) -> Vec<Handle> {
         let mut files = Vec::new();
         for folder in [&roots.netns, &roots.docker_netns] {
@@ -118,6 +124,28 @@ impl Own {
     pub(crate) fn inode_of_file(&self, path: &Path) -> Option<u64> {
         let data = fs::metadata(path).ok()?;
         (Some(data.st_dev()) == self.device).then_some(data.st_ino())
+    }
+}
+
+/// The files with a name, listed again only when their folders may have changed: at every look that
+/// would cost more than all else of it.
+#[derive(Debug, Default)]
+pub(crate) struct NamedFiles {
+    listed: Arc<[Handle]>,
+    changed: [Option<SystemTime>; 2],
+}
+
+impl NamedFiles {
+    /// [`Own::named_files`], as of now.
+    pub(crate) fn list(&mut self, own: &Own, roots: &Roots) -> Arc<[Handle]> {
+        let changed = [&roots.netns, &roots.docker_netns]
+            .map(|folder| fs::metadata(folder).and_then(|data| data.modified()).ok());
+        let settled = |at: &SystemTime| at.elapsed().is_ok_and(|since| since > SETTLED);
+        if changed != self.changed || !changed.iter().flatten().all(settled) {
+            self.listed = own.named_files(roots).into();
+            self.changed = changed;
+        }
+        Arc::clone(&self.listed)
     }
 }
 
@@ -257,6 +285,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fixture;
 
     #[test]
     fn links_of_network_namespaces_only() {
@@ -295,6 +324,27 @@ mod tests {
         inodes.sort_unstable();
         inodes.dedup();
         assert_eq!(inodes.len(), list.len());
+    }
+
+    #[test]
+    fn named_files_are_listed_again_when_their_folder_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Roots { netns: folder.path().into(), ..fixture::roots("linux-6.18") };
+        let device = fs::metadata(folder.path()).unwrap().st_dev();
+        let own = Own { inode: 1, file: None, device: Some(device), table: None };
+        let mut named = NamedFiles::default();
+        let mut names_at = |at: SystemTime| {
+            File::open(folder.path()).unwrap().set_modified(at).unwrap();
+            named.list(&own, &roots).iter().map(|file| file.file_name.clone()).collect::<Vec<_>>()
+        };
+        let long_ago = SystemTime::now() - SETTLED * 9;
+        assert!(names_at(long_ago).is_empty());
+        fs::write(folder.path().join("blue"), "").unwrap();
+        assert!(names_at(long_ago).is_empty(), "listed although nothing seems to have changed");
+        assert_eq!(names_at(long_ago - SETTLED), ["blue"]);
+        assert_eq!(names_at(SystemTime::now()), ["blue"]);
+        fs::write(folder.path().join("red"), "").unwrap();
+        assert_eq!(names_at(SystemTime::now()), ["blue", "red"]);
     }
 
     #[test]

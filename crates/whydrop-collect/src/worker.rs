@@ -19,7 +19,7 @@ use crate::collector::{Place, Reading};
 use crate::collectors::{COLLECTORS, protocol_memory, softnet_stat};
 use crate::entrance::Entrance;
 use crate::error::{Error, Notes, Why};
-use crate::namespaces::{Census, Handle, Own, namespaces};
+use crate::namespaces::{Census, Handle, NamedFiles, Own, namespaces};
 use crate::netlink::{Buffer, Protocol, Socket};
 use crate::owners::Found;
 use crate::watched::{Hands, Watched};
@@ -68,6 +68,7 @@ pub(crate) struct Worker {
     census_due: Instant,
     census: LastCensus,
     still: Stillness,
+    named: NamedFiles,
     owners_due: Instant,
     /// Owners of sockets.
     found: Found,
@@ -121,6 +122,7 @@ impl Worker {
             census_due: now + CENSUS_PAUSE,
             census: LastCensus { at: now, latest_pid: None },
             still: Stillness::default(),
+            named: NamedFiles::default(),
             owners_due: now,
             found: found_owners,
             memory: protocol_memory::Course::default(),
@@ -270,12 +272,12 @@ impl Worker {
         let everything = self.options.netns.is_empty();
         let own = self.hands.entrance.own();
         let files = if thorough && everything {
-            own.files(&self.options.roots)
+            own.files(&self.options.roots).into()
         } else {
-            let mut files = own.named_files(&self.options.roots);
-            files.retain(|file| everything || self.options.netns.contains(&file.file_name));
-            files
+            self.named.list(own, &self.options.roots)
         };
+        let wanted = |file: &&Handle| everything || self.options.netns.contains(&file.file_name);
+        let files: Vec<&Handle> = files.iter().filter(wanted).collect();
         for file in &files {
             self.adopt(by_file(file), true);
         }
