@@ -19,7 +19,7 @@ use super::observers::{COUNT, Kind, Observer, PRINT};
 use super::{Ground, median, spread};
 
 /// Rounds; each has every observer once.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// Length of the flood that takes the throughput.
 const FLOOD: Duration = Duration::from_millis(700);
 /// Length of the flood that takes the time per drop.
@@ -124,7 +124,9 @@ pub(super) fn measure(ground: &Ground, findings: &mut Findings) -> Result<()> {
              place. *Program* is the kernel's own account of the BPF program, per drop; *above* is \
              that without what the empty program takes; *process* is the CPU time of the program in \
              user space, per drop and as a part of one CPU. Medians of {ROUNDS} rounds in which each \
-             had its turn; in brackets the least and the most. What others print goes to `/dev/null`.\n\n\
+             had its turn; in brackets the least and the most. What others print goes to `/dev/null`. \
+             A program on the classic tracepoint costs more than its own time: the kernel first makes \
+             a record for it, which the frames per second show and the account does not.\n\n\
              * counting: `{COUNT}`\n* printing: `{PRINT}`"
         ),
         &[
@@ -179,13 +181,19 @@ fn targets(turns: &Turns, findings: &mut Findings) {
         format!("{kept:.1} %"),
         kept >= 94.0,
     );
+    // What the sender waits longer for a frame, as a part of what it waits beside the empty program:
+    // there is more to an observer than its program.
+    let longer = |kind| 1.0 / median(&turns.kept(kind)) - 1.0;
     for (kind, times) in [(Kind::Count, 2.5), (Kind::Print, 100.0)] {
-        let cheaper = turns.added(kind) / above;
-        findings.target(
-            &format!("added to a drop by the program, beside {}", kind.name()),
-            &format!("at least {times} times cheaper"),
-            format!("{cheaper:.1} times"),
-            cheaper >= times,
-        );
+        let in_all = longer(kind) / longer(Kind::Stacks).max(f64::EPSILON);
+        let by_program = turns.added(kind) / above;
+        for (what, cheaper) in [("in all", in_all), ("by the program alone", by_program)] {
+            findings.target(
+                &format!("added to a drop {what}, beside {}", kind.name()),
+                &format!("at least {times} times cheaper"),
+                format!("{cheaper:.1} times"),
+                cheaper >= times,
+            );
+        }
     }
 }
