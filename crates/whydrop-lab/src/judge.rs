@@ -118,7 +118,8 @@ pub(crate) fn judge(truths: &[Truth<'_>], answer: &Answer) -> Judgement {
             Some(_) => concerned.any(|truth| truth.forbids(finding)),
             None => truths.iter().any(|truth| truth.forbids(finding)),
         };
-        if forbidden && !wanted.iter().any(|known| std::ptr::eq(*known, finding)) {
+        let reached = truths.iter().any(|truth| truth.reaches(inode, finding));
+        if forbidden && !reached && !wanted.iter().any(|known| std::ptr::eq(*known, finding)) {
             let Finding { packets, .. } = finding;
             failures.push(format!("found {} too: {packets} packets", describe(truths, finding)));
         }
@@ -221,6 +222,15 @@ impl Truth<'_> {
     /// Whether a namespace is one of its own.
     fn has(&self, inode: Option<u64>) -> bool {
         self.namespaces.values().any(|netns| netns.inode == inode)
+    }
+
+    /// True if this is what the scenario does to namespaces that are not its own: what it overflows
+    /// or sets is not a namespace's own.
+    fn reaches(&self, netns: Option<u64>, finding: &Finding) -> bool {
+        let causes = || self.scenario.expect.iter().map(|expectation| &expectation.cause);
+        self.scenario.alone.is_some()
+            && !self.has(netns)
+            && causes().any(|cause| *cause == finding.cause)
     }
 
     /// True if a finding that was not expected may not be there.

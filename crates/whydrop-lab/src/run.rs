@@ -143,9 +143,11 @@ impl Runner {
         spent.watch = lap();
         if alone {
             // What disturbs others is played when the others are over.
-            for (stage, before) in stages.iter_mut().zip(&before) {
-                play(std::slice::from_mut(stage))?;
-                stage.settle(before)?;
+            let mut order: Vec<usize> = (0..stages.len()).collect();
+            order.sort_by_key(|&at| stages[at].disturbs());
+            for at in order {
+                play(std::slice::from_mut(&mut stages[at]))?;
+                stages[at].settle(&before[at])?;
             }
         } else {
             play(stages)?;

@@ -55,6 +55,11 @@ pub(crate) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
+    /// True if what it plays is felt outside its namespaces, and after it.
+    pub(crate) fn disturbs(&self) -> bool {
+        self.scenario.alone.is_some()
+    }
+
     /// Builds the namespaces and starts the servers.
     pub(crate) fn set(
         scenario: &'a Scenario,
