@@ -8,7 +8,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command;
 use crate::debian::Tool;
-use crate::soak::turns::{Guard, until, within};
+use crate::soak::turns::{observing, within};
 use crate::soak::{in_namespace, minutes, program};
 
 const TOOLS: &[Tool] =
@@ -46,17 +46,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
 }
 
 fn churn(program: &Path, folder: &Path, minutes: u64) -> Result<()> {
-    let (ready, saved) = (folder.join("ready"), folder.join("evidence"));
-    let child = Command::new(program)
-        .args(["diagnose", "--duration", "86400", "--save"])
-        .arg(&saved)
-        .arg("--ready-file")
-        .arg(&ready)
-        .stdout(Stdio::null())
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))?;
-    let mut child = Guard(child);
-    until("the window to open", || Ok(ready.exists()))?;
+    let (mut child, saved) = observing(program, &[], folder)?;
     let began = Instant::now();
     let mut made = 0;
     while made < A_MINUTE * minutes {

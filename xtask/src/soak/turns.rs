@@ -1,7 +1,7 @@
 //! The program at work under the traffic: one long window, and one long screen.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,18 +35,7 @@ pub(super) fn diagnose(program: &Path, stage: &Stage, length: Duration) -> Resul
 }
 
 fn window(program: &Path, stage: &Stage, length: Duration, folder: &Path) -> Result<Turn> {
-    let (ready, saved) = (folder.join("ready"), folder.join("evidence"));
-    let _ = fs::remove_file(&ready);
-    let child = Command::new(program)
-        .args(["diagnose", "--netns", stage.lossy(), "--duration", "86400", "--save"])
-        .arg(&saved)
-        .arg("--ready-file")
-        .arg(&ready)
-        .stdout(Stdio::null())
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))?;
-    let mut child = Guard(child);
-    until("the window to open", || Ok(ready.exists()))?;
+    let (mut child, saved) = observing(program, &["--netns", stage.lossy()], folder)?;
     let (sent, courses) = look_on(child.0.id(), stage, length)?;
     drained()?;
     command::output(Command::new("kill").args(["-INT", &child.0.id().to_string()]))?;
@@ -121,6 +110,24 @@ pub(crate) fn within(
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// A diagnosis whose window is open, until it is told to end; and the file that it saves then.
+pub(crate) fn observing(program: &Path, of: &[&str], folder: &Path) -> Result<(Guard, PathBuf)> {
+    let (ready, saved) = (folder.join("ready"), folder.join("evidence"));
+    let _ = fs::remove_file(&ready);
+    let child = Command::new(program)
+        .args(["diagnose", "--duration", "86400", "--save"])
+        .arg(&saved)
+        .arg("--ready-file")
+        .arg(&ready)
+        .args(of)
+        .stdout(Stdio::null())
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))?;
+    let child = Guard(child);
+    until("the window to open", || Ok(ready.exists()))?;
+    Ok((child, saved))
 }
 
 /// A process that is ended when dropped.
