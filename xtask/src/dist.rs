@@ -99,17 +99,12 @@ pub(crate) fn can_build(root: &Path) -> bool {
     command::output(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).exists())
 }
 
+/// How the program is built as it is delivered, but for its target.
+pub(crate) const RELEASE: [&str; 5] = ["build", "--release", "--locked", "--package", "whydrop"];
+
 /// Builds the static program, and tells where it is.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    command::run(cargo().current_dir(root).args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "whydrop",
-        "--target",
-        TARGET,
-    ]))?;
+    command::run(cargo().current_dir(root).args(RELEASE).args(["--target", TARGET]))?;
     let metadata = command::output(cargo().current_dir(root).args([
         "metadata",
         "--format-version=1",

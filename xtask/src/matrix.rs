@@ -159,13 +159,7 @@ fn program(root: &Path) -> Result<PathBuf> {
         return dist::build(root);
     }
     println!("this toolchain cannot build a static program: a dynamic one it is");
-    command::run(cargo().current_dir(root).args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "whydrop",
-    ]))?;
+    command::run(cargo().current_dir(root).args(dist::RELEASE))?;
     Ok(root.join("target/release/whydrop"))
 }
 
