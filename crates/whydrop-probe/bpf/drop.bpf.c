@@ -158,9 +158,11 @@ static __always_inline int drop(void *ctx, struct sk_buff *skb, __u64 location, 
 	if (filtered && !wanted_packet(&start, &linear, skb, l3, typed))
 		return 0;
 	if (network && (l3 == ETH_P_IP || l3 == ETH_P_IPV6)) {
+		const __u64 *words = start.words;
+
 		if (!filtered)
-			linear = copy_start(&start, skb, network, GET(typed, skb, tail), typed);
-		marks = l4_and_marks(&start, linear, l3);
+			words = look_at_start(&start, &linear, skb, network, typed);
+		marks = l4_and_marks(words, start.network, linear, l3);
 	}
 	dev = GET(typed, skb, dev);
 	netns = dev_netns(dev, typed);

@@ -197,36 +197,63 @@ static __always_inline __u32 copy_start(struct start *to, struct sk_buff *skb, _
 	return bpf_probe_read_kernel(to->words, START_BYTES, to->network) ? 0 : tail - network;
 }
 
-/* l4 and marks of an IP packet, as in the key's third word. */
-static __always_inline __u64 l4_and_marks(const struct start *start, __u32 linear, __u16 l3)
+/*
+ * The beginning of a packet and how much of it there is, in place where the kernel
+ * can be asked to, which spares the copy: what is looked at is less.
+ */
+static __always_inline const __u64 *look_at_start(struct start *to, __u32 *linear,
+						  struct sk_buff *skb, __u32 network,
+						  const int typed)
 {
-	const __u8 *byte = (const __u8 *)start->words;
+	__u32 tail = GET(typed, skb, tail);
+
+	if (typed && words_type) {
+		to->network = GET(typed, skb, head) + network;
+		*linear = network < tail ? tail - network : 0;
+		return as_words(to->network);
+	}
+	*linear = copy_start(to, skb, network, tail, typed);
+	return to->words;
+}
+
+/*
+ * l4 and marks of an IP packet, as in the key's third word, of its beginning and of
+ * where that is. As few words are read as will do: in place each costs a check of its
+ * address too.
+ */
+static __always_inline __u64 l4_and_marks(const __u64 *words, const unsigned char *network,
+					  __u32 linear, __u16 l3)
+{
 	__u8 flags = 0, l4, marks = MARK_L4;
+	__u64 first;
 
+	if (linear < (l3 == ETH_P_IP ? 20 : 40))
+		return 0;
+	first = words[0];
 	if (l3 == ETH_P_IP) {
-		__u32 destination, length;
+		__u32 destination, length = (first & 15) * 4;
 
-		if (linear < 20 || byte[0] >> 4 != 4)
+		if ((first & 0xf0) != 0x40)
 			return 0;
-		l4 = byte[9];
-		destination = start->words[2];
+		l4 = words[1] >> 8;
+		destination = words[2];
 		if ((destination & 0xf0) == 0xe0 || destination == 0xffffffff)
 			marks |= MARK_MULTICAST;
-		length = (byte[0] & 15) * 4;
 		if (l4 == IPPROTO_TCP && linear >= length + 14 &&
-		    !((byte[6] << 8 | byte[7]) & IP_OFFSET)) {
-			flags = byte[33];
-			if (length != 20)
-				bpf_probe_read_kernel(&flags, 1, start->network + length + 13);
+		    !(__builtin_bswap16(first >> 48) & IP_OFFSET)) {
+			if (length == 20)
+				flags = words[4] >> 8;
+			else
+				bpf_probe_read_kernel(&flags, 1, network + length + 13);
 		}
 	} else {
-		if (linear < 40 || byte[0] >> 4 != 6)
+		if ((first & 0xf0) != 0x60)
 			return 0;
-		l4 = byte[6];
-		if (byte[24] == 0xff)
+		l4 = first >> 48;
+		if ((words[3] & 0xff) == 0xff)
 			marks |= MARK_MULTICAST;
 		if (l4 == IPPROTO_TCP && linear >= 54)
-			flags = byte[53];
+			flags = words[6] >> 40;
 	}
 	if ((flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN)
 		marks |= MARK_SYN;
