@@ -26,6 +26,7 @@ pub mod fuzz;
 pub mod genetlink;
 mod host;
 mod inet_diag;
+mod kept;
 mod line_pairs;
 mod link_info;
 mod look;

@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use whydrop_model::NotChecked;
@@ -94,8 +93,13 @@ impl Own {
     /// Files that hold a network namespace: first those with a name, then Docker's, then mounts.
     pub(crate) fn files(&self, roots: &Roots) -> Vec<Handle> {
         let mut files = self.named_files(roots);
-        files.extend(mounted(roots).into_iter().filter_map(|path| self.handle(roots, path)));
+        files.extend(self.mounted_files(roots));
         files
+    }
+
+    /// The mounts among [`Own::files`].
+    pub(crate) fn mounted_files(&self, roots: &Roots) -> Vec<Handle> {
+        mounted(roots).into_iter().filter_map(|path| self.handle(roots, path)).collect()
     }
 
     /// As [`Own::files`] without the mounts.
@@ -131,21 +135,21 @@ impl Own {
 /// would cost more than all else of it.
 #[derive(Debug, Default)]
 pub(crate) struct NamedFiles {
-    listed: Arc<[Handle]>,
+    listed: bool,
     changed: [Option<SystemTime>; 2],
 }
 
 impl NamedFiles {
-    /// [`Own::named_files`], as of now.
-    pub(crate) fn list(&mut self, own: &Own, roots: &Roots) -> Arc<[Handle]> {
+    /// [`Own::named_files`], as of now; `None` if they are those of the latest list.
+    pub(crate) fn news(&mut self, own: &Own, roots: &Roots) -> Option<Vec<Handle>> {
         let changed = [&roots.netns, &roots.docker_netns]
             .map(|folder| fs::metadata(folder).and_then(|data| data.modified()).ok());
         let settled = |at: &SystemTime| at.elapsed().is_ok_and(|since| since > SETTLED);
-        if changed != self.changed || !changed.iter().flatten().all(settled) {
-            self.listed = own.named_files(roots).into();
-            self.changed = changed;
-        }
-        Arc::clone(&self.listed)
+        let same = self.listed && changed == self.changed;
+        (!same || !changed.iter().flatten().all(settled)).then(|| {
+            (self.listed, self.changed) = (true, changed);
+            own.named_files(roots)
+        })
     }
 }
 
@@ -228,6 +232,8 @@ fn unescape(text: &str) -> String {
 pub(crate) struct Census {
     /// The lowest pid in each namespace, by the namespace's inode.
     pub(crate) lowest: BTreeMap<u64, u32>,
+    /// How many processes there are.
+    pub(crate) processes: usize,
     /// Namespaces of processes that do not let this user see which they are, by their table.
     hidden: BTreeSet<u64>,
 }
@@ -236,7 +242,9 @@ impl Census {
     pub(crate) fn take(roots: &Roots, own: &Own) -> Self {
         let mut census = Self::default();
         let mut closed = Vec::new();
-        for pid in process::pids(roots) {
+        let pids = process::pids(roots);
+        census.processes = pids.len();
+        for pid in pids {
             match inode_of_link(&process::namespace_link(roots, pid)) {
                 Ok(inode) => {
                     census.lowest.entry(inode).or_insert(pid);
@@ -335,16 +343,17 @@ mod tests {
         let mut named = NamedFiles::default();
         let mut names_at = |at: SystemTime| {
             File::open(folder.path()).unwrap().set_modified(at).unwrap();
-            named.list(&own, &roots).iter().map(|file| file.file_name.clone()).collect::<Vec<_>>()
+            let news = named.news(&own, &roots)?;
+            Some(news.iter().map(|file| file.file_name.clone()).collect::<Vec<_>>().join(" "))
         };
         let long_ago = SystemTime::now() - SETTLED * 9;
-        assert!(names_at(long_ago).is_empty());
+        assert_eq!(names_at(long_ago).as_deref(), Some(""));
         fs::write(folder.path().join("blue"), "").unwrap();
-        assert!(names_at(long_ago).is_empty(), "listed although nothing seems to have changed");
-        assert_eq!(names_at(long_ago - SETTLED), ["blue"]);
-        assert_eq!(names_at(SystemTime::now()), ["blue"]);
+        assert_eq!(names_at(long_ago), None, "listed although nothing seems to have changed");
+        assert_eq!(names_at(long_ago - SETTLED).as_deref(), Some("blue"));
+        assert_eq!(names_at(SystemTime::now()).as_deref(), Some("blue"));
         fs::write(folder.path().join("red"), "").unwrap();
-        assert_eq!(names_at(SystemTime::now()), ["blue", "red"]);
+        assert_eq!(names_at(SystemTime::now()).as_deref(), Some("blue red"));
     }
 
     #[test]

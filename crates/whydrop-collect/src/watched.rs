@@ -15,6 +15,7 @@ use crate::collectors::netstat::SynTrouble;
 use crate::collectors::{COLLECTORS, half_open, links, listeners};
 use crate::entrance::Entrance;
 use crate::error::{Notes, Why};
+use crate::kept::Kept;
 use crate::look::Listeners;
 use crate::netlink::{Buffer, Protocol, Socket};
 use crate::sockets::Sockets;
@@ -64,6 +65,8 @@ pub(crate) struct Watched {
     pub(crate) sockets: Sockets,
     pub(crate) pace: Pace,
     trouble: Option<SynTrouble>,
+    /// Its counters of TCP, for the looks.
+    netstat: Option<Kept>,
     half_open_wanted: bool,
     half_open_at: Option<Instant>,
     /// Turn at which UDP sockets were last asked for.
@@ -76,6 +79,11 @@ fn hold(path: &Path, inode: u64, hands: &mut Hands) -> Result<File, Why> {
     let file = namespaces::open(path, inode)?;
     hands.entrance.enter(inode, Some(&file))?;
     namespaces::open(&hands.roots.proc.join("thread-self/ns/net"), inode)
+}
+
+/// In a folder of names, whose files are listed by themselves.
+fn is_in_names(path: &Path, roots: &Roots) -> bool {
+    path.starts_with(&roots.netns) || path.starts_with(&roots.docker_netns)
 }
 
 fn unread() -> Why {
@@ -131,6 +139,7 @@ impl Watched {
             sockets: Sockets::new(),
             pace: Pace::default(),
             trouble: None,
+            netstat: None,
             half_open_wanted: false,
             half_open_at: None,
             queues_at: None,
@@ -145,14 +154,18 @@ impl Watched {
             let path = found.file.clone().or(by_pid).unwrap_or_default();
             watched.file = hold(&path, found.inode, hands).map(Some);
         }
-        let in_names = |path: &PathBuf| {
-            path.starts_with(&hands.roots.netns) || path.starts_with(&hands.roots.docker_netns)
-        };
-        watched.mount = found.file.filter(|path| !in_names(path));
+        watched.mount = found.file.filter(|path| !is_in_names(path, &hands.roots));
         watched.diag = watched
             .enter(&mut hands.entrance)
             .and_then(|()| Socket::open(Protocol::SockDiag).map_err(Why::from));
         watched
+    }
+
+    /// Takes in by what else it is found now.
+    pub(crate) fn learn(&mut self, found: NamespaceRef, roots: &Roots) {
+        self.name = self.name.take().or(found.name);
+        let mount = found.file.filter(|path| !is_in_names(path, roots));
+        self.mount = self.mount.take().or(mount);
     }
 
     /// What the operator knows it by; empty for the own one.
@@ -240,17 +253,27 @@ impl Watched {
         self.pace.first.get_or_insert(now);
         self.pace.last = Some(now);
         self.listeners.note_states(|pid| process::state(&hands.roots, pid));
-        if with_counters && !self.listeners.is_empty() && self.enter(&mut hands.entrance).is_ok() {
-            let place = Place::here(&hands.roots, &mut hands.buffer);
-            if let Ok(trouble) = SynTrouble::read(&place) {
-                self.half_open_wanted |=
-                    self.trouble.replace(trouble).is_some_and(|it| it != trouble);
-            }
+        if with_counters
+            && !self.listeners.is_empty()
+            && let Some(trouble) = self.syn_trouble(hands)
+        {
+            self.half_open_wanted |= self.trouble.replace(trouble).is_some_and(|it| it != trouble);
         }
         if self.half_open_wanted && self.half_open_at.is_none_or(|at| now - at >= HALF_OPEN_PAUSE) {
             self.half_open_at = Some(now);
             self.count_half_open(hands);
         }
+    }
+
+    /// What is counted now of SYNs that met a full queue.
+    fn syn_trouble(&mut self, hands: &mut Hands) -> Option<SynTrouble> {
+        if self.netstat.is_none() {
+            // The file must be opened from within.
+            self.enter(&mut hands.entrance).ok()?;
+            self.netstat = Some(Kept::new(hands.roots.proc.join("thread-self/net/netstat")));
+        }
+        let text = self.netstat.as_mut()?.read().ok()??;
+        Some(SynTrouble::parse(&text))
     }
 
     /// Worth looking at again soon.

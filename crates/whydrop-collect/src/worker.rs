@@ -15,19 +15,22 @@ use rustix::time::{ClockId, clock_gettime};
 use whydrop_model::Namespace;
 
 use crate::backlog::Backlog;
-use crate::collector::{Place, Reading};
+use crate::collector::{Place, Reading, SoftnetFacts};
 use crate::collectors::{COLLECTORS, protocol_memory, softnet_stat};
 use crate::entrance::Entrance;
 use crate::error::{Error, Notes, Why};
+use crate::kept::Kept;
 use crate::namespaces::{Census, Handle, NamedFiles, Own, namespaces};
 use crate::netlink::{Buffer, Protocol, Socket};
 use crate::owners::Found;
 use crate::watched::{Hands, Watched};
 use crate::{NamespaceRef, Observation, Options, merge, peers, process};
 
+mod newcomers;
 mod search;
 mod stillness;
 
+use newcomers::Newcomers;
 use stillness::Stillness;
 
 /// Looks, and finding the namespaces again, may take one part in so many of a CPU.
@@ -37,8 +40,10 @@ const SEARCH_SHARE: u32 = 20;
 /// Namespaces without a name are searched for this often, or more rarely on a host with so many
 /// processes that it would take more than its share.
 const CENSUS_PAUSE: Duration = Duration::from_secs(1);
-/// Where no process was made since, one that is there may have moved all the same.
+/// Where no newcomer shows one, a process made long before may have moved to a namespace of its own.
+/// To find such a one may take one part in so many of a CPU.
 const LONGEST_CENSUS_PAUSE: Duration = Duration::from_secs(5);
+const IDLE_CENSUS_SHARE: u32 = 2000;
 /// Shortest time between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// With more namespaces than this, reading the counters at each look too costs more than it tells.
@@ -47,13 +52,6 @@ const FEW: usize = 50;
 const FEW_LOOKS: u32 = 10;
 /// Open files of the rest of the program that must still fit.
 const SPARE_FILES: u64 = 128;
-
-/// When the processes were last gone through, and the latest pid given out before.
-#[derive(Debug)]
-struct LastCensus {
-    at: Instant,
-    latest_pid: Option<u32>,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -65,15 +63,25 @@ pub(crate) struct Worker {
     backlog: Backlog,
     watched: BTreeMap<u64, Watched>,
     finished: Vec<Namespace>,
+    /// When it is asked for newcomers, and when all processes are gone through whatever that says.
+    newcomers_due: Instant,
     census_due: Instant,
-    census: LastCensus,
+    newcomers: Newcomers,
+    /// How many processes there were at the latest census.
+    processes: usize,
+    softnet: Kept,
+    /// What it told at the latest look.
+    rows: Vec<SoftnetFacts>,
     still: Stillness,
     named: NamedFiles,
+    /// Inodes of the named files.
+    names: BTreeSet<u64>,
     owners_due: Instant,
     /// Owners of sockets.
     found: Found,
     /// Memory of all sockets of the host.
     memory: protocol_memory::Course,
+    sockstat: Kept,
     /// Some process hid which sockets it holds.
     owners_hidden: bool,
     /// CPU time that looks may still take, in nanoseconds; negative after an expensive one.
@@ -87,6 +95,8 @@ impl Worker {
     pub(crate) fn open(mut options: Options) -> Result<Self, Error> {
         options.look_every = options.look_every.max(SHORTEST_PAUSE);
         let own = Own::find(&options.roots)?;
+        // Before the first list, so that what is mounted after it is told.
+        let newcomers = Newcomers::new(&options.roots);
         let (mut found, not_checked) = namespaces(&options.roots)?;
         let mut notes = Notes::default();
         if options.netns.is_empty() {
@@ -109,6 +119,8 @@ impl Worker {
         }
         let roots = options.roots.clone();
         let found_owners = Found::new(&roots);
+        let table = |name: &str| Kept::new(roots.proc.join("thread-self/net").join(name));
+        let (softnet, sockstat) = (table("softnet_stat"), table("sockstat"));
         let hands = Hands { roots, entrance: Entrance::new(own), buffer: Buffer::new(), notes };
         let now = Instant::now();
         let mut worker = Self {
@@ -119,13 +131,19 @@ impl Worker {
             backlog: Backlog::default(),
             watched: BTreeMap::new(),
             finished: Vec::new(),
+            newcomers_due: now + CENSUS_PAUSE,
             census_due: now + CENSUS_PAUSE,
-            census: LastCensus { at: now, latest_pid: None },
+            newcomers,
+            processes: 0,
+            softnet,
+            rows: Vec::new(),
             still: Stillness::default(),
             named: NamedFiles::default(),
+            names: BTreeSet::new(),
             owners_due: now,
             found: found_owners,
             memory: protocol_memory::Course::default(),
+            sockstat,
             owners_hidden: false,
             allowance: 0,
             waited: false,
@@ -243,9 +261,9 @@ impl Worker {
     }
 
     fn look_at_memory(&mut self) {
-        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
-        if let Err(why) = self.memory.look(&place) {
-            self.hands.notes.add(protocol_memory::COLLECTOR.what, "", &why);
+        match self.sockstat.read() {
+            Ok(text) => self.memory.look(&text.unwrap_or_default()),
+            Err(why) => self.hands.notes.add(protocol_memory::COLLECTOR.what, "", &why),
         }
     }
 
@@ -258,7 +276,7 @@ impl Worker {
     /// Starts to watch a namespace, or learns more about one that is watched.
     fn adopt(&mut self, found: NamespaceRef, born: bool) {
         if let Some(watched) = self.watched.get_mut(&found.inode) {
-            watched.name = watched.name.take().or(found.name);
+            watched.learn(found, &self.options.roots);
             return;
         }
         make_room(self.watched.len());
@@ -271,14 +289,16 @@ impl Worker {
     fn refresh(&mut self, thorough: bool) {
         let everything = self.options.netns.is_empty();
         let own = self.hands.entrance.own();
-        let files = if thorough && everything {
-            own.files(&self.options.roots).into()
-        } else {
-            self.named.list(own, &self.options.roots)
-        };
-        let wanted = |file: &&Handle| everything || self.options.netns.contains(&file.file_name);
-        let files: Vec<&Handle> = files.iter().filter(wanted).collect();
-        for file in &files {
+        let mounts = (thorough && everything && self.newcomers.take_moved())
+            .then(|| own.mounted_files(&self.options.roots));
+        if let Some(mut files) = self.named.news(own, &self.options.roots) {
+            files.retain(|file| everything || self.options.netns.contains(&file.file_name));
+            self.names = files.iter().map(|file| file.inode).collect();
+            for file in files {
+                self.adopt(by_file(file), true);
+            }
+        }
+        for file in mounts.into_iter().flatten() {
             self.adopt(by_file(file), true);
         }
         let census = thorough.then(|| self.take_census());
@@ -290,11 +310,10 @@ impl Worker {
                 watched.pid = census.lowest.get(&watched.inode).copied().or(watched.pid);
             }
         }
-        let files: BTreeSet<u64> = files.iter().map(|file| file.inode).collect();
         let mut missing: Vec<u64> = self
             .watched
             .values()
-            .filter(|watched| !self.is_reachable(watched, &files))
+            .filter(|watched| !self.is_reachable(watched))
             .map(|watched| watched.inode)
             .collect();
         // Its name or its first process may be gone and it is not. Asked twice, because a list of
@@ -318,39 +337,33 @@ impl Worker {
     }
 
     fn take_census(&mut self) -> Census {
-        let started = Instant::now();
-        self.census = LastCensus { at: started, latest_pid: self.latest_pid() };
+        let (started, began) = (Instant::now(), cpu_time());
+        self.newcomers.begin();
         let census = Census::take(&self.options.roots, self.hands.entrance.own());
-        self.census_due = Instant::now() + CENSUS_PAUSE.max(started.elapsed() * SEARCH_SHARE);
+        self.processes = census.processes;
+        let taken = Duration::from_nanos((cpu_time() - began).unsigned_abs());
+        let now = Instant::now();
+        self.newcomers_due = now + CENSUS_PAUSE.max(started.elapsed() * SEARCH_SHARE);
+        self.census_due = now + LONGEST_CENSUS_PAUSE.max(taken * IDLE_CENSUS_SHARE);
         census
     }
 
     /// True if there may be namespaces without a name that were not there at the last census.
     fn census_is_due(&mut self) -> bool {
         let now = Instant::now();
-        if !self.options.netns.is_empty() || now < self.census_due {
+        if !self.options.netns.is_empty() || now < self.newcomers_due {
             return false;
         }
-        let latest_pid = self.latest_pid();
-        let same = latest_pid.is_some() && latest_pid == self.census.latest_pid;
-        if same && now - self.census.at < LONGEST_CENSUS_PAUSE {
-            self.census_due = now + CENSUS_PAUSE;
-            return false;
-        }
-        true
+        self.newcomers_due = now + CENSUS_PAUSE;
+        let known = |inode| self.watched.contains_key(&inode);
+        now >= self.census_due || self.newcomers.any(&self.options.roots, self.processes, known)
     }
 
-    /// The latest pid given out (`loadavg_proc_show` in `fs/proc/loadavg.c`); `None` if unreadable.
-    fn latest_pid(&mut self) -> Option<u32> {
-        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
-        place.proc("loadavg").ok()??.split_ascii_whitespace().last()?.parse().ok()
-    }
-
-    fn is_reachable(&self, watched: &Watched, files: &BTreeSet<u64>) -> bool {
+    fn is_reachable(&self, watched: &Watched) -> bool {
         let own = self.hands.entrance.own();
         let at = |path: &Path| own.inode_of_file(path) == Some(watched.inode);
         watched.own
-            || files.contains(&watched.inode)
+            || self.names.contains(&watched.inode)
             || watched.mount.as_deref().is_some_and(at)
             || watched.pid.is_some_and(|pid| at(&process::namespace_link(&self.options.roots, pid)))
     }
@@ -369,15 +382,17 @@ impl Worker {
     /// permits: first those that waited longest, a busy one counting eight times its wait. What was
     /// spent since `began` is paid first. While the host is still there is nothing to see.
     fn look(&mut self, began: i64) {
-        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        self.rows.clear();
         // If it cannot be read, the readings at both ends tell why.
-        let rows = softnet_stat::rows(&place).unwrap_or_default();
-        if !rows.is_empty() {
-            self.backlog.note(&rows);
+        if let Ok(Some(text)) = self.softnet.read() {
+            self.rows.extend(softnet_stat::rows(&text));
+        }
+        if !self.rows.is_empty() {
+            self.backlog.note(&self.rows);
         }
         let now = Instant::now();
         let any_new = self.watched.values().any(|watched| watched.pace.looks == 0);
-        if self.still.holds(&rows, now) && !any_new {
+        if self.still.holds(&self.rows, now) && !any_new {
             self.watched.values_mut().for_each(|watched| watched.pace.spare(now));
             return;
         }
@@ -411,7 +426,7 @@ impl Worker {
         }
         self.allowance -= cpu_time() - spent;
         if all && !self.watched.values().any(Watched::is_busy) {
-            self.still.begin(&rows, now);
+            self.still.begin(&self.rows, now);
         } else {
             self.still.end();
         }
@@ -445,9 +460,9 @@ impl Worker {
     }
 }
 
-fn by_file(file: &Handle) -> NamespaceRef {
-    let path = Some(file.path.clone());
-    NamespaceRef { inode: file.inode, name: file.name.clone(), file: path, pid: None, own: false }
+fn by_file(file: Handle) -> NamespaceRef {
+    let Handle { inode, name, path, .. } = file;
+    NamespaceRef { inode, name, file: Some(path), pid: None, own: false }
 }
 
 fn by_pid(inode: u64, pid: u32) -> NamespaceRef {

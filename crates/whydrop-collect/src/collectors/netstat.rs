@@ -31,12 +31,11 @@ pub(crate) struct SynTrouble {
 }
 
 impl SynTrouble {
-    pub(crate) fn read(place: &Place<'_>) -> Result<Self, Why> {
+    /// From the table.
+    pub(crate) fn parse(text: &str) -> Self {
         let mut trouble = Self::default();
-        line_pairs::for_each(&place.table("netstat")?.unwrap_or_default(), |group, name, value| {
-            trouble.take(group, name, value);
-        });
-        Ok(trouble)
+        line_pairs::for_each(text, |group, name, value| trouble.take(group, name, value));
+        trouble
     }
 
     /// From counters read before.
@@ -62,7 +61,6 @@ impl SynTrouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Roots;
     use crate::fixture;
     use crate::netlink::Buffer;
 
@@ -92,14 +90,10 @@ mod tests {
     #[test]
     fn trouble_is_the_same_from_the_table_and_from_the_facts() {
         let (roots, mut buffer) = (fixture::roots("linux-4.19"), Buffer::new());
-        let trouble = SynTrouble::read(&Place::here(&roots, &mut buffer)).unwrap();
+        let text = Place::here(&roots, &mut buffer).table("netstat").unwrap().unwrap();
+        let trouble = SynTrouble::parse(&text);
         assert_eq!(trouble, SynTrouble { listen_drops: 160, cookies_sent: 31 });
         let facts = fixture::read("linux-4.19", read).unwrap();
         assert_eq!(SynTrouble::of(&facts), trouble);
-        let roots = Roots { proc: "/nonexistent".into(), ..roots };
-        assert_eq!(
-            SynTrouble::read(&Place::here(&roots, &mut buffer)).unwrap(),
-            SynTrouble::default()
-        );
     }
 }

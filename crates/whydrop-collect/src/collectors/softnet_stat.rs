@@ -20,39 +20,39 @@ const BACKLOG_LEN: usize = 11;
 const CPU: usize = 12;
 
 fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
-    facts.softnet = rows(place)?;
-    Ok(())
-}
-
-/// The rows; at least one.
-pub(crate) fn rows(place: &Place<'_>) -> Result<Vec<SoftnetFacts>, Why> {
     let text = place
         .table("softnet_stat")?
         .ok_or_else(|| Why::new("there is no /proc/net/softnet_stat"))?;
-    let rows: Vec<SoftnetFacts> =
-        text.lines().enumerate().filter_map(|(row, line)| parse(row, line)).collect();
-    if rows.is_empty() {
+    facts.softnet = rows(&text).collect();
+    if facts.softnet.is_empty() {
         return Err(Why::new("/proc/net/softnet_stat was not understood"));
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// The rows of a table.
+pub(crate) fn rows(text: &str) -> impl Iterator<Item = SoftnetFacts> {
+    text.lines().enumerate().filter_map(|(row, line)| parse(row, line))
 }
 
 /// A row of fewer than 13 columns does not tell its CPU; it then is counted, which is right unless a
 /// CPU with a lower number is offline.
 pub(crate) fn parse(row: usize, line: &str) -> Option<SoftnetFacts> {
-    let columns: Vec<u64> = line
-        .split_ascii_whitespace()
-        .map(|column| u64::from_str_radix(column, 16))
-        .collect::<Result<_, _>>()
-        .ok()?;
+    let mut columns = [None; CPU + 1];
+    for (at, column) in line.split_ascii_whitespace().enumerate() {
+        let number = u64::from_str_radix(column, 16).ok()?;
+        if let Some(known) = columns.get_mut(at) {
+            *known = Some(number);
+        }
+    }
     Some(SoftnetFacts {
-        cpu: columns.get(CPU).map_or(row as u32, |&cpu| cpu as u32),
-        processed: *columns.get(PROCESSED)?,
-        dropped: *columns.get(DROPPED)?,
-        time_squeeze: *columns.get(TIME_SQUEEZE)?,
-        flow_limit: columns.get(FLOW_LIMIT).copied(),
-        received_rps: columns.get(RECEIVED_RPS).copied(),
-        backlog_len: columns.get(BACKLOG_LEN).map(|&packets| packets as u32),
+        cpu: columns[CPU].map_or(row as u32, |cpu| cpu as u32),
+        processed: columns[PROCESSED]?,
+        dropped: columns[DROPPED]?,
+        time_squeeze: columns[TIME_SQUEEZE]?,
+        flow_limit: columns[FLOW_LIMIT],
+        received_rps: columns[RECEIVED_RPS],
+        backlog_len: columns[BACKLOG_LEN].map(|packets| packets as u32),
     })
 }
 
