@@ -43,10 +43,15 @@ pub(crate) fn counter(facts: &Facts, name: &str) -> Option<u64> {
     facts.counters.iter().find(|counter| counter.0 == name).map(|counter| counter.1)
 }
 
+/// A recorded answer.
+pub(crate) fn bytes(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap()
+}
+
 /// The payloads of a dump recorded on a little-endian machine: each begins after its
 /// `struct nlmsghdr`.
 pub(crate) fn netlink(name: &str) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(folder().join("netlink").join(name)).unwrap();
+    let bytes = bytes(&format!("netlink/{name}"));
     let mut rest = &bytes[..];
     let mut payloads = Vec::new();
     while let Some(length) = rest.get(..4) {

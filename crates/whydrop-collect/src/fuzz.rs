@@ -13,6 +13,7 @@ use crate::collectors::{
     stat, unix_listeners, xfrm,
 };
 use crate::netlink::{self, Dump, text, u32_at};
+use crate::nftables::legacy::{self, Family};
 use crate::nftables::{self, Named};
 use crate::process::membership::Membership;
 use crate::process::program;
@@ -70,6 +71,11 @@ const WALKERS: &[Walker] = &[
     },
     ruleset,
     |dump| each(dump, driver),
+    |dump| {
+        for family in [Family::Ip, Family::Ip6] {
+            each(dump, |it| legacy::chains(family, "filter", it, it.get(84..).unwrap_or_default()));
+        }
+    },
 ];
 
 /// The first byte of an input is a place in this list: add at the end.

@@ -47,6 +47,7 @@ mod tunnel_info;
 mod watch;
 mod watched;
 mod worker;
+mod xtables_sockopt;
 
 pub use cgroups::unified_group;
 pub use enter::{listen_backlog, within};

@@ -16,7 +16,8 @@ mod stack;
 pub(crate) use cpus::{cpu_side, softnet};
 pub(crate) use links::links;
 pub(crate) use stack::{
-    filters, gauges, narrow_counters, neighbour_tables, netfilter, packet_queues, qdiscs,
+    filters, gauges, legacy_chains, narrow_counters, neighbour_tables, netfilter, packet_queues,
+    qdiscs,
 };
 
 /// Counters at both ends. `before` is `None` for a namespace born inside the window.

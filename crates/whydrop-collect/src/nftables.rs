@@ -14,6 +14,7 @@ use crate::stack::at_this_moment;
 mod comparisons;
 mod expressions;
 mod headers;
+pub(crate) mod legacy;
 mod statements;
 mod values;
 mod xt;

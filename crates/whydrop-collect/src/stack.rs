@@ -2,8 +2,8 @@
 //! routes and the packet filter. Of each pair in them only `after` is set; `merge` sets the rest.
 
 use whydrop_model::{
-    Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc, Routes,
-    TrackedFlows,
+    Chain, Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc,
+    Routes, TrackedFlows,
 };
 
 use crate::error::Why;
@@ -34,6 +34,8 @@ pub(crate) struct StackFacts {
     pub(crate) local_ports: Vec<PortUse>,
     /// Tables of iptables-legacy, as `ip filter`.
     pub(crate) legacy_tables: Vec<String>,
+    /// Their chains.
+    pub(crate) legacy_chains: Vec<Chain>,
     /// What is missing though the collector succeeded, and why.
     pub(crate) missing: Vec<(&'static str, Why)>,
 }
@@ -52,6 +54,7 @@ impl StackFacts {
         self.tracked_flows = self.tracked_flows.take().or(other.tracked_flows.take());
         self.local_ports.append(&mut other.local_ports);
         self.legacy_tables.append(&mut other.legacy_tables);
+        self.legacy_chains.append(&mut other.legacy_chains);
     }
 }
 

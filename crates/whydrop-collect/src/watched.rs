@@ -360,6 +360,7 @@ impl Watched {
             tracked_flows: end.stack.tracked_flows.take(),
             local_ports: std::mem::take(&mut end.stack.local_ports),
             legacy_tables: std::mem::take(&mut end.stack.legacy_tables),
+            legacy_chains: merge::legacy_chains(before, &mut end),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc,
-    Routes, Socket, SocketCount, TcpPeers, TrackedFlows,
+    Chain, Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, PortUse,
+    Qdisc, Routes, Socket, SocketCount, TcpPeers, TrackedFlows,
 };
 
 /// When in the window a namespace existed.
@@ -86,10 +86,13 @@ pub struct Namespace {
     /// Queues of packets to programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packet_queues: Vec<PacketQueue>,
-    /// Tables of `iptables-legacy` and its like that are in force, as `ip filter`. Their rules are
-    /// not known.
+    /// Tables of `iptables-legacy` and its like that are in force, as `ip filter`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy_tables: Vec<String>,
+    /// Their chains, as far as they could be read. [`Rule::handle`](crate::Rule::handle) is the number of
+    /// the rule in its chain, as `iptables-legacy -L --line-numbers` tells it; each rule counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legacy_chains: Vec<Chain>,
 }
 
 impl Namespace {

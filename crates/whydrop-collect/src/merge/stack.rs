@@ -126,27 +126,52 @@ pub(crate) fn filters(before: Option<&Facts>, after: &mut Facts) -> Vec<Filter> 
 /// Chains and rules, in the later reading's order.
 pub(crate) fn netfilter(before: Option<&Facts>, after: &mut Facts) -> Option<Netfilter> {
     let mut netfilter = after.stack.netfilter.take()?;
+    let before = before.and_then(|facts| facts.stack.netfilter.as_ref());
+    let handles = |rules: &[Rule]| rules.iter().map(|rule| rule.handle).collect();
+    begin_chains(before.iter().flat_map(|it| &it.chains), &mut netfilter.chains, handles);
+    Some(netfilter)
+}
+
+/// Those of iptables-legacy, likewise. A rule has no name, and its number changes with the rules before
+/// it, so it is known by its text; of several that say the same, by which of them it is.
+pub(crate) fn legacy_chains(before: Option<&Facts>, after: &mut Facts) -> Vec<Chain> {
+    let mut chains = std::mem::take(&mut after.stack.legacy_chains);
+    let before = before.iter().flat_map(|facts| &facts.stack.legacy_chains);
+    let texts = |rules: &[Rule]| {
+        let mut times: BTreeMap<&str, u32> = BTreeMap::new();
+        let keys = rules.iter().map(|rule| {
+            let time = times.entry(&rule.text).or_default();
+            *time += 1;
+            (rule.text.clone(), *time)
+        });
+        keys.collect()
+    };
+    begin_chains(before, &mut chains, texts);
+    chains
+}
+
+/// `names` gives each of a chain's rules something to know it by.
+fn begin_chains<'f, K: Ord>(
+    before: impl Iterator<Item = &'f Chain>,
+    after: &mut [Chain],
+    names: impl Fn(&[Rule]) -> Vec<K>,
+) {
     let key = |it: &Chain| (it.family.clone(), it.table.clone(), it.name.clone(), it.handle);
-    let before: BTreeMap<_, &Chain> = before
-        .and_then(|facts| facts.stack.netfilter.as_ref())
-        .iter()
-        .flat_map(|netfilter| &netfilter.chains)
-        .map(|chain| (key(chain), chain))
-        .collect();
-    for now in &mut netfilter.chains {
+    let before: BTreeMap<_, &Chain> = before.map(|chain| (key(chain), chain)).collect();
+    for now in after {
         let Some(then) = before.get(&key(now)) else { continue };
         if let (Some(now), Some(then)) = (&mut now.hook, &then.hook) {
             begin_pair(then.policy_packets, &mut now.policy_packets);
         }
-        let rules: BTreeMap<u64, &Rule> = then.rules.iter().map(|it| (it.handle, it)).collect();
-        for rule in &mut now.rules {
-            if let Some(then) = rules.get(&rule.handle) {
+        let rules: BTreeMap<K, &Rule> = names(&then.rules).into_iter().zip(&then.rules).collect();
+        let named = names(&now.rules);
+        for (rule, name) in now.rules.iter_mut().zip(named) {
+            if let Some(then) = rules.get(&name) {
                 begin_pair(then.packets, &mut rule.packets);
                 begin_pair(then.bytes, &mut rule.bytes);
             }
         }
     }
-    Some(netfilter)
 }
 
 fn begin_pair(then: Option<Pair>, now: &mut Option<Pair>) {
@@ -261,6 +286,28 @@ mod tests {
         let merged = filters(Some(&of(vec![filter(1, 10)])), &mut after);
         assert_eq!(merged[0].actions[0].stats["packets"], Pair { before: 10, after: 30 });
         assert_eq!(merged[1].actions[0].stats["packets"].before, 0);
+    }
+
+    #[test]
+    fn legacy_rules_are_known_by_what_they_say() {
+        let of = |rules: &[(&str, u64)]| {
+            let rule = |(at, &(text, packets)): (usize, &(&str, u64))| Rule {
+                handle: at as u64 + 1,
+                text: text.into(),
+                packets: Some(at_this_moment(packets)),
+                ..Rule::default()
+            };
+            let rules = rules.iter().enumerate().map(rule).collect();
+            let legacy_chains = vec![Chain { rules, ..Chain::default() }];
+            facts(StackFacts { legacy_chains, ..StackFacts::default() })
+        };
+        let before = of(&[("drop", 100), ("accept", 7), ("drop", 5)]);
+        // One was put before them.
+        let now = of(&[("new", 3), ("drop", 110), ("accept", 8), ("drop", 5)]);
+        let merged = legacy_chains(Some(&before), &mut { now });
+        let deltas: Vec<_> =
+            merged[0].rules.iter().map(|rule| rule.packets.unwrap().delta()).collect();
+        assert_eq!(deltas, [3, 10, 1, 0]);
     }
 
     #[test]

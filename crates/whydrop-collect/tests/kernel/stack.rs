@@ -1,5 +1,5 @@
-//! What lies between devices and sockets, as whydrop reads it, equals what `tc`, `nft`, `ip` and
-//! `conntrack` say once the traffic has stopped.
+//! What lies between devices and sockets, as whydrop reads it, equals what `tc`, `nft`,
+//! `iptables-legacy`, `ip` and `conntrack` say once the traffic has stopped.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use whydrop_collect::Observation;
-use whydrop_model::{Chain, Counters, Namespace, Qdisc, RuleVerdict, TcHandle};
+use whydrop_model::{Chain, Counters, Namespace, Qdisc, Rule, RuleVerdict, TcHandle};
 
 use crate::netns::{Netns, find, observe, wait_for};
 use crate::root;
@@ -381,6 +381,75 @@ fn ipsec_policies_are_counted_and_so_is_what_they_block() {
     assert_eq!(namespace.delta("xfrm.XfrmInNoStates"), Some(0));
     assert_eq!(namespace.delta("xfrm.XfrmOutPolBlock"), Some(4));
     assert!(a.ip("-s xfrm policy count").contains("OUT 1"));
+}
+
+/// Packets and bytes that `iptables-legacy-save -c` shows, in the order of the rules.
+fn saved(netns: &Netns, program: &str) -> Vec<(u64, u64)> {
+    let text = netns.exec(&[program, "-c"]);
+    let counts = text.lines().filter_map(|line| {
+        let (counts, _) = line.strip_prefix('[')?.split_once("] -A ")?;
+        let (packets, bytes) = counts.split_once(':')?;
+        Some((packets.parse().ok()?, bytes.parse().ok()?))
+    });
+    counts.collect()
+}
+
+#[test]
+fn rules_of_iptables_legacy_equal_what_it_shows() {
+    let Some(_turn) = root() else { return };
+    let (a, b) = pair("legacy", 1);
+    let rules = |program: &'static str, rules: &[&str]| {
+        for rule in rules {
+            let mut all = vec![program];
+            all.extend(rule.split(' '));
+            a.exec(&all);
+        }
+    };
+    rules(
+        "iptables-legacy",
+        &[
+            "-A INPUT -p udp --dport 9000 -j DROP",
+            "-N own",
+            "-A INPUT -p udp -g own",
+            "-A own -p udp --dport 9001:9002 -j REJECT",
+            "-A own ! -s 203.0.113.0/24 -i v+ -j DROP",
+            "-P FORWARD DROP",
+        ],
+    );
+    rules("ip6tables-legacy", &["-A OUTPUT -d 2001:db8::/32 -p tcp -j DROP"]);
+    send(&b, "192.0.2.1:9000", 3, 100);
+
+    let observation = observe(&[&a], || {
+        send(&b, "192.0.2.1:9000", 5, 100);
+        send(&b, "192.0.2.1:9002", 2, 100);
+        send(&b, "192.0.2.1:9", 4, 100);
+    });
+    assert_eq!(observation.not_checked, []);
+    let namespace = find(&observation, a.inode());
+    assert_eq!(namespace.legacy_tables, ["ip filter", "ip6 filter"]);
+    let told = |family: &str| -> Vec<_> {
+        let chains = namespace.legacy_chains.iter().filter(|chain| chain.family == family);
+        chains.flat_map(|chain| &chain.rules).collect()
+    };
+    let count = |rule: &&Rule| (rule.packets.unwrap().after, rule.bytes.unwrap().after);
+    for (family, program) in [("ip", "iptables-legacy-save"), ("ip6", "ip6tables-legacy-save")] {
+        assert_eq!(told(family).iter().map(count).collect::<Vec<_>>(), saved(&a, program));
+    }
+    let moved = |rule: &&Rule| rule.packets.unwrap().delta();
+    assert_eq!(told("ip").iter().map(moved).collect::<Vec<_>>(), [5, 6, 2, 4]);
+    let texts: Vec<_> = told("ip").into_iter().map(|rule| rule.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "udp dport 9000 counter drop",
+            "meta l4proto udp counter goto own",
+            "udp dport 9001-9002 counter reject",
+            "ip saddr != 203.0.113.0/24 iifname \"v*\" counter drop",
+        ]
+    );
+    assert_eq!(told("ip6")[0].text, "ip6 daddr 2001:db8::/32 meta l4proto tcp counter drop");
+    let forward = namespace.legacy_chains.iter().find(|chain| chain.name == "FORWARD").unwrap();
+    assert!(forward.hook.as_ref().unwrap().policy_drop);
 }
 
 /// Gives a program what it reads.

@@ -55,9 +55,17 @@ fn by_nftables(case: &mut Case<'_>, namespace: &Namespace, invalid: u64) {
     }
 }
 
-/// Rules of iptables-legacy are not known. That one of them is meant can only be seen where it dropped
-/// as many as were invalid.
+/// Where rules of iptables-legacy could not be read, that one of them is meant can only be seen if it
+/// dropped as many as were invalid.
 fn by_legacy(case: &mut Case<'_>, namespace: &Namespace, invalid: u64) {
+    if !namespace.legacy_chains.is_empty() {
+        let mut left = invalid;
+        for dropper in firewall::legacy_droppers(namespace).iter().filter(|it| it.drops_invalid()) {
+            let most = dropper.counted.unwrap_or(0).min(left);
+            left -= conclude(case, namespace, ("nf_hook_slow", Some(dropper)), most);
+        }
+        return;
+    }
     let open = open(case, namespace, "nf_hook_slow");
     if !namespace.legacy_tables.is_empty() && open > 0 && open == invalid {
         conclude(case, namespace, ("nf_hook_slow", None), open);

@@ -29,23 +29,27 @@ impl Rule for NetfilterRuleDrop {
 
     fn check(&self, case: &mut Case<'_>) {
         for group in traced::take(case, &[drops("NETFILTER_DROP", "nft_do_chain")]) {
-            by_nftables(case, &group);
+            by_rules(case, &group, group.namespace.map(firewall::droppers).unwrap_or_default());
         }
         for group in traced::take(case, &[drops("NETFILTER_DROP", "*")]) {
             match group.namespace {
                 Some(namespace) if !namespace.legacy_tables.is_empty() => {
-                    by_legacy(case, &group, namespace);
+                    let droppers = firewall::legacy_droppers(namespace);
+                    if droppers.iter().any(|one| one.counted.is_some_and(|count| count > 0)) {
+                        by_rules(case, &group, droppers);
+                    } else {
+                        by_legacy(case, &group, namespace);
+                    }
                 }
-                _ => by_nftables(case, &group),
+                here => by_rules(case, &group, here.map(firewall::droppers).unwrap_or_default()),
             }
         }
     }
 }
 
-fn by_nftables(case: &mut Case<'_>, group: &Group<'_>) {
+fn by_rules(case: &mut Case<'_>, group: &Group<'_>, mut droppers: Vec<Dropper<'_>>) {
     // What packets lost to INVALID were counted by is told by a cause of its own.
     let invalid = group.namespace.and_then(|here| here.delta("nf_conntrack.invalid")).unwrap_or(0);
-    let mut droppers = group.namespace.map(firewall::droppers).unwrap_or_default();
     droppers.retain(|one| invalid == 0 || !one.drops_invalid() || one.counted.is_none());
     let counted = |one: &Dropper<'_>| one.counted.unwrap_or(0);
     let all_count = droppers.iter().all(|one| one.counted.is_some());
@@ -67,7 +71,7 @@ fn by_nftables(case: &mut Case<'_>, group: &Group<'_>) {
     }
 }
 
-/// The kernel shows rules of iptables-legacy to iptables-legacy alone.
+/// Rules of iptables-legacy that could not be read, or that did not count these packets.
 fn by_legacy(case: &mut Case<'_>, group: &Group<'_>, namespace: &Namespace) {
     let tables = namespace.legacy_tables.join(", ");
     let is_port = |device: &&str| {
@@ -85,8 +89,7 @@ fn by_legacy(case: &mut Case<'_>, group: &Group<'_>, namespace: &Namespace) {
         loss: Loss::traced(group.packets),
         site: group.site(case, Some(format!("iptables-legacy, tables {tables}"))),
         summary: format!(
-            "iptables-legacy drops packets{}, as configured; which rule or policy it is shows in its \
-             own counters only",
+            "iptables-legacy drops packets{}, as configured; which rule or policy it is could not be seen",
             if bridged { " on their way through a bridge" } else { "" }
         ),
         evidence: group.proof(),
@@ -211,6 +214,32 @@ mod tests {
     fn the_only_candidate_without_a_counter_is_it() {
         let evidence = dropped(70, vec![dropping(5, Some(40))], true);
         assert_eq!(told(&evidence), [(40, Some("rule".into())), (30, Some("chain-policy".into()))]);
+    }
+
+    #[test]
+    fn a_rule_of_iptables_legacy_is_named_by_its_number() {
+        let mut evidence = dropped(30, Vec::new(), false);
+        evidence.tracer.totals = vec![sample::total("NETFILTER_DROP", "nf_hook_slow", 30)];
+        evidence.namespaces[0].legacy_tables = vec!["ip filter".into()];
+        let unread = diagnose(&evidence, &Thresholds::default());
+        assert_eq!(unread.findings[0].confidence, whydrop_model::Confidence::Likely);
+        evidence.namespaces[0].legacy_chains = vec![Chain {
+            family: "ip".into(),
+            table: "filter".into(),
+            name: "INPUT".into(),
+            hook: Some(Hook { name: "input".into(), ..Hook::default() }),
+            rules: vec![dropping(1, Some(0)), dropping(2, Some(30))],
+            ..Chain::default()
+        }];
+        let report = diagnose(&evidence, &Thresholds::default());
+        let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+        assert_eq!(finding.confidence, whydrop_model::Confidence::Confirmed);
+        let object = finding.site.object.as_deref();
+        assert_eq!(object, Some("rule 2 of iptables-legacy filter INPUT: udp dport 2 drop"));
+        assert_eq!(
+            finding.remedies[0].commands,
+            ["ip netns exec b iptables-legacy -t filter -D INPUT 2"]
+        );
     }
 
     #[test]
