@@ -14,6 +14,7 @@ use whydrop_model::{Driver, Link, QueueSteering};
 use crate::Roots;
 use crate::error::{Notes, Why};
 use crate::netlink::{Buffer, Protocol, Socket};
+use crate::settings::Settings;
 use crate::stack::StackFacts;
 
 /// One source of counters, queues or settings. May read files and netlink; may not run programs,
@@ -36,6 +37,9 @@ pub(crate) enum Read {
     Host(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
     /// At both ends of the window, in each network namespace.
     Namespace(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
+    /// When the window closes, in each network namespace: what is told as it is then. Reading it twice
+    /// would double the price of a host with very many namespaces and tell nothing.
+    Closing(fn(&mut Place<'_>, &mut Facts) -> Result<(), Why>),
     /// In each network namespace again and again while the window is open, by `look`.
     Looks,
     /// At both ends of the window, in each network namespace: hands over one socket after the other,
@@ -61,6 +65,9 @@ pub(crate) struct Place<'a> {
     pub(crate) buffer: &'a mut Buffer,
     /// It is the one in which whydrop was started.
     pub(crate) own: bool,
+    /// The window opens: settings are not wanted yet.
+    opening: bool,
+    settings: Settings,
 }
 
 impl<'a> Place<'a> {
@@ -73,7 +80,14 @@ impl<'a> Place<'a> {
             entered: Ok(()),
             buffer,
             own: false,
+            opening: false,
+            settings: Settings::default(),
         }
+    }
+
+    /// Lets settings be read as a [`Source`](crate::settings::Source) has it.
+    pub(crate) fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Tells whether it is the own one.
@@ -81,10 +95,16 @@ impl<'a> Place<'a> {
         Self { own, ..self }
     }
 
+    /// Tells whether this is the reading that opens the window.
+    pub(crate) fn at_opening(self, opening: bool) -> Self {
+        Self { opening, ..self }
+    }
+
     /// The namespace of a process, seen from outside because it cannot be entered.
     pub(crate) fn of_process(roots: &'a Roots, buffer: &'a mut Buffer, pid: u32, why: Why) -> Self {
         let tables = roots.proc.join(pid.to_string()).join("net");
-        Self { roots, tables, entered: Err(why), buffer, own: false }
+        let entered = Err(why);
+        Self { tables, entered, ..Self::here(roots, buffer) }
     }
 
     /// Why the calling thread is not in this namespace, if it is not.
@@ -94,24 +114,31 @@ impl<'a> Place<'a> {
 
     /// The text of a table in `/proc/net`; `None` if this kernel or namespace does not have it.
     pub(crate) fn table(&self, name: &str) -> Result<Option<String>, Why> {
-        read(&self.tables.join(name))
+        let path = self.tables.join(name);
+        read(File::open(&path), &path)
     }
 
     /// The text of a file in `/proc` that is one for the host; `None` if this kernel does not have it.
     pub(crate) fn proc(&self, name: &str) -> Result<Option<String>, Why> {
-        read(&self.roots.proc.join(name))
+        let path = self.roots.proc.join(name);
+        read(File::open(&path), &path)
     }
 
     /// The value of a sysctl of this namespace; `None` if it does not have it (some exist in the
     /// initial namespace only). The name is written as [`Roots::sysctl`] takes it.
-    pub(crate) fn sysctl(&self, name: &str) -> Result<Option<String>, Why> {
+    pub(crate) fn sysctl(&mut self, name: &str) -> Result<Option<String>, Why> {
         self.entered.clone()?;
         let path = self.roots.sysctl(name);
-        Ok(read(&path)?.map(|text| text.trim_end().to_owned()))
+        let opened = self.settings.open(&self.roots.proc, &path);
+        Ok(read(opened, &path)?.map(|text| text.trim_end().to_owned()))
     }
 
-    /// Reads those of the sysctls that exist.
-    pub(crate) fn sysctls(&self, names: &[&str], facts: &mut Facts) -> Result<(), Why> {
+    /// Reads those of the sysctls that exist. They are told as they are when the window closes, so
+    /// none is read when it opens.
+    pub(crate) fn sysctls(&mut self, names: &[&str], facts: &mut Facts) -> Result<(), Why> {
+        if self.opening {
+            return Ok(());
+        }
         for &name in names {
             if let Some(value) = self.sysctl(name)? {
                 facts.sysctls.insert(name.to_owned(), value);
@@ -127,10 +154,11 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Reads a file of `/proc` whole. Such files tell no size; most fit into one read.
-fn read(path: &Path) -> Result<Option<String>, Why> {
+/// Reads a file of `/proc` whole. Such files tell no size, so it is not asked for; most fit into one
+/// read.
+fn read(opened: io::Result<File>, path: &Path) -> Result<Option<String>, Why> {
     let mut bytes = Vec::with_capacity(8192);
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+    match opened.and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         // A feature that is built in and switched off looks like the latter.
         Err(error)
@@ -254,9 +282,11 @@ impl Reading {
             let read = match collector.read {
                 Read::Host(read) if host => read,
                 Read::Namespace(read) if !host => read,
+                Read::Closing(read) if !host && !place.opening => read,
                 _ => continue,
             };
-            if earlier.is_some_and(|earlier| !earlier.succeeded(collector)) {
+            let compared = !matches!(collector.read, Read::Closing(_));
+            if compared && earlier.is_some_and(|earlier| !earlier.succeeded(collector)) {
                 continue;
             }
             // Into facts of its own, so that what a failing collector has read so far is dropped.
@@ -343,7 +373,7 @@ mod tests {
     #[test]
     fn sysctls_and_netlink_of_a_namespace_seen_from_outside_are_refused() {
         let (roots, mut buffer) = (Roots::default(), Buffer::new());
-        let place = Place::of_process(&roots, &mut buffer, 1, Why::new("outside"));
+        let mut place = Place::of_process(&roots, &mut buffer, 1, Why::new("outside"));
         assert_eq!(place.sysctl("net.core.somaxconn"), Err(Why::new("outside")));
         assert_eq!(place.netlink(Protocol::Route).unwrap_err(), Why::new("outside"));
     }

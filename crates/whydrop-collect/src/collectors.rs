@@ -53,6 +53,8 @@ pub(crate) const COLLECTORS: &[Collector] = &[
     snmp::COLLECTOR,
     netstat::COLLECTOR,
     snmp6::COLLECTOR,
+    // Before those that open sockets: a closed one of netlink is counted a little longer.
+    sockstat::COLLECTOR,
     links::COLLECTOR,
     addresses::COLLECTOR,
     ethtool::COLLECTOR,
@@ -65,7 +67,6 @@ pub(crate) const COLLECTORS: &[Collector] = &[
     neighbours::COLLECTOR,
     routes::COLLECTOR,
     interface_settings::COLLECTOR,
-    sockstat::COLLECTOR,
     xfrm::COLLECTOR,
     conntrack::COLLECTOR,
     packet_queues::COLLECTOR,

@@ -39,6 +39,7 @@ mod owners;
 mod peers;
 mod process;
 mod roots;
+mod settings;
 mod socket_table;
 mod sockets;
 mod stack;

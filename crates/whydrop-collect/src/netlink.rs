@@ -144,6 +144,11 @@ impl Socket {
         Ok(Self { fd, sequence: 0, most: usize::MAX })
     }
 
+    /// What the kernel's tables of sockets call it.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        rustix::fs::fstat(&self.fd).ok().map(|data| data.st_ino)
+    }
+
     /// For one dump of a table that may be huge: given up when so many items, or a few more, were
     /// taken. The kernel then thinks the dump still goes on, so the socket is of no further use.
     pub(crate) fn at_most(self, items: usize) -> Self {

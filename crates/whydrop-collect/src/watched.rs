@@ -6,20 +6,22 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use whydrop_model::{Namespace, Presence, Process};
+use whydrop_model::{Counters, Namespace, Presence, Process};
 
 use crate::collector::{Place, Reading};
 use crate::collectors::netstat::SynTrouble;
-use crate::collectors::{COLLECTORS, half_open, links, listeners};
+use crate::collectors::{COLLECTORS, half_open, links, listeners, sockstat};
 use crate::entrance::Entrance;
 use crate::error::{Notes, Why};
 use crate::kept::Kept;
 use crate::look::Listeners;
+use crate::merge::Counted;
 use crate::netlink::{Buffer, Protocol, Socket};
 use crate::sockets::Sockets;
-use crate::{NamespaceRef, Roots, merge, namespaces, process};
+use crate::{NamespaceRef, Roots, merge, namespaces, process, settings};
 
 mod sockets;
 
@@ -34,6 +36,9 @@ pub(crate) struct Hands {
     pub(crate) entrance: Entrance,
     pub(crate) buffer: Buffer,
     pub(crate) notes: Notes,
+    pub(crate) proc: settings::Source,
+    /// See [`Counted`].
+    pub(crate) counter_names: Arc<[String]>,
 }
 
 /// How the window began for a namespace.
@@ -41,8 +46,8 @@ pub(crate) struct Hands {
 enum Opening {
     /// It appeared later: everything counts from zero.
     Born,
-    /// It was read when the window opened.
-    Read(Box<Reading>),
+    /// It was read when the window opened; the counters are apart.
+    Read(Box<Reading>, Counted),
     /// It could not be read then, so nothing can be said about the window.
     Failed(Why),
 }
@@ -61,6 +66,8 @@ pub(crate) struct Watched {
     /// Likewise; sockets can be listed through it without entering.
     diag: Result<Socket, Why>,
     opening: Opening,
+    /// Counters of the window, once it or the namespace's life is over.
+    counters: Counters,
     pub(crate) listeners: Listeners,
     pub(crate) sockets: Sockets,
     pub(crate) pace: Pace,
@@ -69,6 +76,8 @@ pub(crate) struct Watched {
     netstat: Option<Kept>,
     half_open_wanted: bool,
     half_open_at: Option<Instant>,
+    /// The latest reading found no socket but `diag` here, so that to list any would show none.
+    vacant: bool,
     /// Turn at which UDP sockets were last asked for.
     queues_at: Option<u32>,
 }
@@ -135,6 +144,7 @@ impl Watched {
             file: Ok(None),
             diag: Err(unread()),
             opening: if born { Opening::Born } else { Opening::Failed(unread()) },
+            counters: Counters::new(),
             listeners: Listeners::new(born),
             sockets: Sockets::new(),
             pace: Pace::default(),
@@ -142,6 +152,7 @@ impl Watched {
             netstat: None,
             half_open_wanted: false,
             half_open_at: None,
+            vacant: false,
             queues_at: None,
         };
         if born {
@@ -190,10 +201,16 @@ impl Watched {
     }
 
     /// Reads counters and settings, leaving out the collectors that failed `earlier`.
-    fn read(&self, earlier: Option<&Reading>, hands: &mut Hands) -> Result<Reading, Why> {
-        let Hands { roots, entrance, buffer, notes } = hands;
-        let mut place = match self.enter(entrance) {
-            Ok(()) => Place::here(roots, buffer).of_own(self.own),
+    fn read(
+        &self,
+        opening: bool,
+        earlier: Option<&Reading>,
+        hands: &mut Hands,
+    ) -> Result<Reading, Why> {
+        let Hands { roots, entrance, buffer, notes, proc, .. } = hands;
+        let place = match self.enter(entrance) {
+            Ok(()) if opening => Place::here(roots, buffer),
+            Ok(()) => Place::here(roots, buffer).with_settings(proc.settings(roots)),
             Err(why) => {
                 let still_in = |pid: &u32| {
                     let link = process::namespace_link(roots, *pid);
@@ -203,29 +220,39 @@ impl Watched {
                 Place::of_process(roots, buffer, pid, why)
             }
         };
+        let mut place = place.of_own(self.own).at_opening(opening);
         Ok(Reading::take(COLLECTORS, false, earlier, &mut place, &self.label(), notes))
     }
 
-    /// The reading that opens the window.
-    pub(crate) fn read_opening(&mut self, hands: &mut Hands) {
-        self.opening = match self.read(None, hands) {
-            Ok(reading) => {
+    /// The reading that opens the window, and the first look.
+    pub(crate) fn read_opening(&mut self, at_ms: impl FnOnce() -> u64, hands: &mut Hands) {
+        self.opening = match self.read(true, None, hands) {
+            Ok(mut reading) => {
                 self.trouble = Some(SynTrouble::of(&reading.facts));
-                Opening::Read(Box::new(reading))
+                self.vacant = sockstat::is_vacant(&reading.facts.stack.gauges);
+                let counters = std::mem::take(&mut reading.facts.counters);
+                let counters = Counted::new(counters, &mut hands.counter_names);
+                Opening::Read(Box::new(reading), counters)
             }
             Err(why) => Opening::Failed(why),
         };
         self.open_sockets(hands);
+        self.look(at_ms(), false, hands);
+        // From now on somebody may open one.
+        self.vacant = false;
     }
 
     /// The reading that closes the window, or the life of the namespace (`gone`). `None` if there is
     /// nothing to compare it with or it fails.
     pub(crate) fn read_closing(&mut self, gone: bool, hands: &mut Hands) -> Option<Reading> {
-        let (reading, known) = match &self.opening {
-            Opening::Born => (self.read(None, hands), false),
-            Opening::Read(reading) => (self.read(Some(reading), hands), true),
+        let (mut reading, known) = match &self.opening {
+            Opening::Born => (self.read(false, None, hands), false),
+            Opening::Read(reading, _) => (self.read(false, Some(reading), hands), true),
             Opening::Failed(why) => (Err(why.clone()), false),
         };
+        if let Ok(end) = &mut reading {
+            self.merge_counters(end);
+        }
         reading
             .map_err(|why| {
                 // One that ended before it could be read at all had little to tell.
@@ -236,11 +263,24 @@ impl Watched {
             .ok()
     }
 
+    /// Puts the counters of both ends together: most of what is read, and so the sooner the better
+    /// for the memory that very many namespaces take.
+    fn merge_counters(&mut self, end: &mut Reading) {
+        let before = match &self.opening {
+            Opening::Read(_, counters) => Some(counters),
+            Opening::Born | Opening::Failed(_) => None,
+        };
+        let after = std::mem::take(&mut end.facts.counters);
+        self.counters = merge::counters(before, after);
+    }
+
     /// Looks at the listeners. `with_counters`: also look whether SYN cookies were sent.
     pub(crate) fn look(&mut self, at_ms: u64, with_counters: bool, hands: &mut Hands) {
         let Ok(diag) = self.diag.as_mut() else { return };
         let now = Instant::now();
-        match listeners::dump(diag, &mut hands.buffer) {
+        let seen =
+            if self.vacant { Ok(Vec::new()) } else { listeners::dump(diag, &mut hands.buffer) };
+        match seen {
             Ok(seen) => {
                 let activity = self.listeners.note(&seen, at_ms);
                 self.pace.busy = activity.busy;
@@ -283,18 +323,14 @@ impl Watched {
 
     /// The last look and the last list of the sockets, after the closing reading.
     pub(crate) fn look_last(&mut self, at_ms: u64, end: Option<&Reading>, hands: &mut Hands) {
+        self.vacant = end.is_some_and(|end| sockstat::is_vacant(&end.facts.stack.gauges));
         self.look(at_ms, false, hands);
         self.close_sockets(hands);
         if let (Err(why), Some(_)) = (&self.diag, end) {
             hands.notes.add(listeners::COLLECTOR.what, &self.label(), why);
             hands.notes.add("sockets other than listening TCP ones", &self.label(), why);
         }
-        let before = match &self.opening {
-            Opening::Read(reading) => SynTrouble::of(&reading.facts),
-            Opening::Born | Opening::Failed(_) => SynTrouble::default(),
-        };
-        if end.is_some_and(|end| SynTrouble::of(&end.facts) != before) && !self.listeners.is_empty()
-        {
+        if SynTrouble::grew(&self.counters) && !self.listeners.is_empty() {
             self.count_half_open(hands);
         }
     }
@@ -318,7 +354,7 @@ impl Watched {
     ) -> Option<Namespace> {
         let (before, born) = match &self.opening {
             Opening::Born => (None, true),
-            Opening::Read(reading) => (Some(&reading.facts), false),
+            Opening::Read(reading, _) => (Some(&reading.facts), false),
             Opening::Failed(_) => return None,
         };
         if end.is_none() && self.listeners.is_empty() {
@@ -337,7 +373,7 @@ impl Watched {
                 (true, true) => Presence::Brief,
             },
             counters: {
-                let mut counters = merge::counters(before, &mut end);
+                let mut counters = self.counters;
                 counters.extend(merge::narrow_counters(before, &mut end));
                 counters
             },

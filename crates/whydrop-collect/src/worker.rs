@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +25,7 @@ use crate::namespaces::{Census, Handle, NamedFiles, Own, namespaces};
 use crate::netlink::{Buffer, Protocol, Socket};
 use crate::owners::Found;
 use crate::watched::{Hands, Watched};
-use crate::{NamespaceRef, Observation, Options, merge, peers, process};
+use crate::{NamespaceRef, Observation, Options, merge, peers, process, settings};
 
 mod newcomers;
 mod search;
@@ -121,7 +122,14 @@ impl Worker {
         let found_owners = Found::new(&roots);
         let table = |name: &str| Kept::new(roots.proc.join("thread-self/net").join(name));
         let (softnet, sockstat) = (table("softnet_stat"), table("sockstat"));
-        let hands = Hands { roots, entrance: Entrance::new(own), buffer: Buffer::new(), notes };
+        let hands = Hands {
+            roots,
+            entrance: Entrance::new(own),
+            buffer: Buffer::new(),
+            notes,
+            proc: settings::Source::default(),
+            counter_names: Arc::default(),
+        };
         let now = Instant::now();
         let mut worker = Self {
             options,
@@ -154,8 +162,8 @@ impl Worker {
             worker.adopt(namespace, false);
         }
         for watched in worker.watched.values_mut() {
-            watched.read_opening(&mut worker.hands);
-            watched.look(worker.opened.0.elapsed().as_millis() as u64, false, &mut worker.hands);
+            let at_ms = || worker.opened.0.elapsed().as_millis() as u64;
+            watched.read_opening(at_ms, &mut worker.hands);
         }
         worker.go_home();
         Ok(worker)
@@ -202,8 +210,8 @@ impl Worker {
         self.find_owners(true);
         self.note_hidden_owners();
         self.note_pace();
-        let place = Place::here(&self.hands.roots, &mut self.hands.buffer);
-        let protocol_memory = self.memory.finish(&place);
+        let mut place = Place::here(&self.hands.roots, &mut self.hands.buffer);
+        let protocol_memory = self.memory.finish(&mut place);
         let mut namespaces = self.finished;
         for (inode, watched) in self.watched {
             let end = ends.remove(&inode).flatten();

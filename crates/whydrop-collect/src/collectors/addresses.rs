@@ -10,7 +10,7 @@ use crate::netlink::{Attributes, Protocol, u32_at};
 pub(crate) const COLLECTOR: Collector = Collector {
     name: "addresses",
     what: "addresses of network devices",
-    read: Read::Namespace(read),
+    read: Read::Closing(read),
 };
 
 const RTM_GETADDR: u16 = 22;

@@ -55,10 +55,12 @@ const STATS: [(u16, &str); 14] = [
     (15, "chainlength"),
 ];
 
+/// There wherever connections are tracked.
+const MOST: &str = "net.netfilter.nf_conntrack_max";
 const SYSCTLS: &[&str] = &[
     "net.netfilter.nf_conntrack_buckets",
     "net.netfilter.nf_conntrack_count",
-    "net.netfilter.nf_conntrack_max",
+    MOST,
     "net.netfilter.nf_conntrack_tcp_be_liberal",
     "net.netfilter.nf_conntrack_tcp_loose",
     "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
@@ -84,7 +86,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
 /// True from nine tenths on.
 fn nearly_full(facts: &Facts) -> bool {
     let number = |name: &str| facts.sysctls.get(name).and_then(|it| it.trim().parse::<u64>().ok());
-    let most = number("net.netfilter.nf_conntrack_max").filter(|most| *most > 0);
+    let most = number(MOST).filter(|most| *most > 0);
     let entries = number("net.netfilter.nf_conntrack_count");
     most.zip(entries).is_some_and(|(most, entries)| entries >= most - most / 10)
 }
@@ -145,7 +147,7 @@ fn counts(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
         return parse(&text, facts);
     }
     // Nothing is tracked. The kernel is not even asked, because that could load the module.
-    if !facts.sysctls.contains_key("net.netfilter.nf_conntrack_max") {
+    if !matches!(place.sysctl(MOST), Ok(Some(_))) {
         return Ok(());
     }
     if modules::is_absent(place.roots, "nf_conntrack_netlink") {

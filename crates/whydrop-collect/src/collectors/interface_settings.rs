@@ -2,7 +2,8 @@
 //! `forwarding`, `disable_ipv6`, ...), by their sysctl names.
 //!
 //! Not from a file for each, of which a host with many devices has thousands, but from one dump of
-//! `RTM_GETLINK` and one of `RTM_GETNEIGHTBL`. Only what differs from the setting for all devices (of
+//! `RTM_GETLINK` and one of `RTM_GETNEIGHTBL`. For the latter the kernel walks the devices of all
+//! namespaces (`neightbl_dump_info()` in `net/core/neighbour.c`), so of few devices files are read. Only what differs from the setting for all devices (of
 //! neighbours: for new ones) is kept.
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use crate::netlink::{Attributes, Protocol, push_attribute, text, u32_at};
 pub(crate) const COLLECTOR: Collector = Collector {
     name: "interface_settings",
     what: "settings of network devices (sysctl)",
-    read: Read::Namespace(read),
+    read: Read::Closing(read),
 };
 
 const RTM_GETLINK: u16 = 18;
@@ -30,6 +31,8 @@ const AF_INET6: u16 = 10;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_CONF: u16 = 2;
 
+/// Devices of which files are read: as dear as a dump on a host with some hundred namespaces.
+const FEW: usize = 8;
 /// Attributes of a neighbour table.
 const NDTA_NAME: u16 = 1;
 const NDTA_PARMS: u16 = 6;
@@ -74,11 +77,29 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     let mut request = vec![0; IFINFOMSG];
     push_attribute(&mut request, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     let devices = socket.dump(RTM_GETLINK, &request, place.buffer, parse)?.items;
-    let queues = socket.dump(RTM_GETNEIGHTBL, &[0; NDTMSG], place.buffer, parse_queue)?.items;
+    let queues = if devices.len() <= FEW {
+        devices.iter().flat_map(|device| queues_of(device, place)).collect()
+    } else {
+        socket.dump(RTM_GETNEIGHTBL, &[0; NDTMSG], place.buffer, parse_queue)?.items
+    };
     let mut special = differing(&devices, &queues, &general);
     facts.sysctls.append(&mut general);
     facts.sysctls.append(&mut special);
     Ok(())
+}
+
+/// What `RTM_GETNEIGHTBL` tells of a device, from its files.
+fn queues_of(device: &Device, place: &mut Place<'_>) -> Vec<Queue> {
+    let name = device.name.replace('.', "/");
+    ["ipv4", "ipv6"]
+        .into_iter()
+        .filter_map(|family| {
+            let setting = format!("net.{family}.neigh.{name}.unres_qlen_bytes");
+            // Not there: the family is off on this device, or the device went away.
+            let bytes = place.sysctl(&setting).ok()??.parse().ok()?;
+            Some(Queue { ifindex: device.ifindex, family, bytes })
+        })
+        .collect()
 }
 
 /// A device and its settings by family and name.

@@ -17,7 +17,7 @@ use crate::inet_diag;
 use crate::netlink::Protocol;
 
 pub(crate) const COLLECTOR: Collector =
-    Collector { name: "local_ports", what: "local ports in use", read: Read::Namespace(read) };
+    Collector { name: "local_ports", what: "local ports in use", read: Read::Closing(read) };
 
 const RANGE: &str = "net.ipv4.ip_local_port_range";
 const SYSCTLS: &[&str] = &[RANGE, "net.ipv4.ip_local_reserved_ports"];

@@ -12,7 +12,7 @@ use crate::error::Why;
 use crate::netlink::{Attributes, Protocol, u16_at, u32_at};
 
 pub(crate) const COLLECTOR: Collector =
-    Collector { name: "neighbours", what: "neighbours (ARP, ND)", read: Read::Namespace(read) };
+    Collector { name: "neighbours", what: "neighbours (ARP, ND)", read: Read::Closing(read) };
 
 const RTM_GETNEIGH: u16 = 30;
 /// Bytes of `struct ndmsg` (`include/uapi/linux/neighbour.h`).

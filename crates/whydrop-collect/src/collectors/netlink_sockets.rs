@@ -13,10 +13,16 @@ pub(crate) const COLLECTOR: Collector =
 
 fn list(
     place: &mut Place<'_>,
-    _: &mut netlink::Socket,
+    diag: &mut netlink::Socket,
     each: &mut dyn FnMut(Socket),
 ) -> Result<(), Why> {
-    parse(&place.table("netlink")?.unwrap_or_default(), each);
+    // The observer's own is nothing of the host.
+    let own = diag.inode();
+    parse(&place.table("netlink")?.unwrap_or_default(), &mut |socket| {
+        if Some(socket.inode) != own {
+            each(socket);
+        }
+    });
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! `/proc/net/netstat`: the rest of the IP and TCP counters, and those of MPTCP, keyed
 //! `TcpExt.ListenOverflows`. Filled by `net/ipv4/proc.c`.
 
+use whydrop_model::Counters;
+
 use crate::collector::{Collector, Facts, Place, Read};
 use crate::error::Why;
 use crate::line_pairs;
@@ -47,6 +49,12 @@ impl SynTrouble {
             }
         }
         trouble
+    }
+
+    /// Whether it grew from one end of the window to the other.
+    pub(crate) fn grew(counters: &Counters) -> bool {
+        let names = ["TcpExt.ListenDrops", "TcpExt.SyncookiesSent"];
+        names.iter().filter_map(|name| counters.get(*name)).any(|it| it.before != it.after)
     }
 
     fn take(&mut self, group: &str, name: &str, value: u64) {

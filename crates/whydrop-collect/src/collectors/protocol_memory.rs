@@ -42,7 +42,7 @@ impl Course {
 
     /// What the window showed, with the limits as they are now. `place` is the initial namespace:
     /// others do not have them.
-    pub(crate) fn finish(mut self, place: &Place<'_>) -> Vec<ProtocolMemory> {
+    pub(crate) fn finish(mut self, place: &mut Place<'_>) -> Vec<ProtocolMemory> {
         for memory in &mut self.0 {
             let sysctl = PROTOCOLS.iter().find(|it| it.0 == memory.protocol).map(|it| it.1);
             memory.limits = sysctl
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn this_host_tells_its_memory() {
         let (roots, mut buffer) = (crate::Roots::default(), Buffer::new());
-        let place = Place::here(&roots, &mut buffer);
+        let mut place = Place::here(&roots, &mut buffer);
         let mut course = Course::default();
         let text = place.table("sockstat").unwrap().unwrap();
         course.look(&text);
         course.look(&text);
-        let told = course.finish(&place);
+        let told = course.finish(&mut place);
         let names: Vec<&str> = told.iter().map(|it| it.protocol.as_str()).collect();
         assert_eq!(names, ["TCP", "UDP"]);
         assert!(told.iter().all(|it| it.looks == 2 && it.peak >= it.pages.after));
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn limits_come_from_the_settings() {
         let (roots, mut buffer) = (fixture::roots("linux-6.18"), Buffer::new());
-        let place = Place::here(&roots, &mut buffer);
+        let mut place = Place::here(&roots, &mut buffer);
         let memory = |protocol: &str| ProtocolMemory {
             protocol: protocol.into(),
             pages: Pair::default(),
@@ -115,7 +115,7 @@ mod tests {
             looks: 1,
             limits: None,
         };
-        let told = Course(vec![memory("TCP"), memory("UDP")]).finish(&place);
+        let told = Course(vec![memory("TCP"), memory("UDP")]).finish(&mut place);
         assert!(told.iter().all(|it| it.limits.is_some_and(|it| it[0] < it[2])), "{told:?}");
     }
 

@@ -16,7 +16,7 @@ use crate::error::Why;
 pub(crate) const COLLECTOR: Collector = Collector {
     name: "queue_steering",
     what: "steering of packets to CPUs (RPS, XPS)",
-    read: Read::Namespace(read),
+    read: Read::Closing(read),
 };
 
 /// Queues that are read, those of hardware first. A host may have thousands of them on virtual

@@ -16,7 +16,7 @@ use crate::error::Why;
 use crate::netlink::{Attributes, Failure, Protocol, text, u16_at, u32_at};
 
 pub(crate) const COLLECTOR: Collector =
-    Collector { name: "routes", what: "routes", read: Read::Namespace(read) };
+    Collector { name: "routes", what: "routes", read: Read::Closing(read) };
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETRULE: u16 = 34;

@@ -51,6 +51,22 @@ pub(crate) fn parse(file: &str, text: &str, gauges: &mut Vec<(String, u64)>) {
     }
 }
 
+/// Whether a namespace whose sockets are listed through a netlink socket of our own holds none but
+/// that one, by what [`read`] told. The kernel counts all that programs opened as `sockets.used`
+/// (`socket_seq_show()` in `net/socket.c`; before 4.17 those of the whole host, which then are more),
+/// but not those in TIME_WAIT and not its own: those that can be listed count as `inuse`.
+pub(crate) fn is_vacant(gauges: &[(String, u64)]) -> bool {
+    let used = gauges.iter().find(|(name, _)| name == "sockstat.sockets.used");
+    let counts_sockets = |name: &str| {
+        let protocol_and_word = name.split_once('.').and_then(|(_, rest)| rest.split_once('.'));
+        protocol_and_word.is_some_and(|(protocol, word)| {
+            !protocol.starts_with("FRAG") && matches!(word, "inuse" | "tw")
+        })
+    };
+    used.is_some_and(|(_, used)| *used <= 1)
+        && gauges.iter().filter(|(name, _)| counts_sockets(name)).all(|(_, count)| *count == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -81,6 +97,23 @@ mod tests {
     fn an_absent_or_unknown_table_is_a_reason() {
         assert!(fixture::read("empty", read).is_err());
         assert!(fixture::read("garbage", read).is_err());
+    }
+
+    #[test]
+    fn a_namespace_is_vacant_without_any_socket_but_our_own() {
+        let is_vacant = |v4: &str, v6: &str| {
+            let mut gauges = Vec::new();
+            parse("sockstat", v4, &mut gauges);
+            parse("sockstat6", v6, &mut gauges);
+            super::is_vacant(&gauges)
+        };
+        let none =
+            "sockets: used 1\nTCP: inuse 0 orphan 0 tw 0 alloc 9 mem 3\nFRAG: inuse 2 memory 9\n";
+        assert!(is_vacant(none, "UDP6: inuse 0\n"), "what is of the host, or no socket");
+        assert!(!is_vacant(none, "UDP6: inuse 1\n"), "of a tunnel");
+        assert!(!is_vacant(&none.replace("used 1", "used 2"), ""));
+        assert!(!is_vacant(&none.replace("tw 0", "tw 1"), ""));
+        assert!(!is_vacant("", ""), "nothing is known");
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use crate::collector::{Collector, Facts, Place, Read};
 use crate::error::Why;
 
 pub(crate) const COLLECTOR: Collector =
-    Collector { name: "sysctls", what: "kernel settings (sysctl)", read: Read::Namespace(read) };
+    Collector { name: "sysctls", what: "kernel settings (sysctl)", read: Read::Closing(read) };
 
 /// What is read. Those that the kernel keeps for the host as a whole (`tcp_mem`, `udp_mem`, those of
 /// the CPU side; `rmem_*` on older kernels) exist in the initial namespace only.

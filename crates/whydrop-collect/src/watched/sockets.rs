@@ -46,12 +46,14 @@ impl Watched {
         let sockets = &mut self.sockets;
         for (protocol, collector) in KINDS {
             let Read::Sockets(list) = collector.read else { continue };
-            let listed = if opening {
-                list(&mut place, diag, &mut |socket| sockets.open_with(socket))
-            } else if sockets.is_opened(protocol) {
-                list(&mut place, diag, &mut |socket| sockets.close_with(socket))
-            } else {
+            let listed = if !opening && !sockets.is_opened(protocol) {
                 continue;
+            } else if self.vacant {
+                Ok(())
+            } else if opening {
+                list(&mut place, diag, &mut |socket| sockets.open_with(socket))
+            } else {
+                list(&mut place, diag, &mut |socket| sockets.close_with(socket))
             };
             match (listed, opening) {
                 (Ok(()), true) => sockets.opened(protocol),
@@ -75,11 +77,16 @@ impl Watched {
         }
         self.queues_at = Some(turn);
         let mut look = queues.look(at_ms);
-        let looked = udp_sockets::look(diag, &mut hands.buffer, &mut |payload| {
+        let mut take = |payload: &[u8]| {
             if let Some(now) = inet_diag::parse_queue(payload) {
                 look.note(now, || inet_diag::parse(payload, SocketProtocol::Udp));
             }
-        });
+        };
+        let looked = if self.vacant {
+            Ok(())
+        } else {
+            udp_sockets::look(diag, &mut hands.buffer, &mut take)
+        };
         match looked {
             Ok(()) => self.pace.busy |= look.finish(),
             Err(why) => hands.notes.add("receive queues of UDP sockets", &label, &why),
