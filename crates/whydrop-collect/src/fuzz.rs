@@ -99,7 +99,7 @@ const READERS: &[Reader] = &[
         local_ports::connections(text);
     },
     |text| netlink_sockets::parse(text, &mut |_| {}),
-    |text| lines(text, packet_queues::parse),
+    |text| lines(text, |line| (packet_queues::parse(line), packet_queues::log_group(line))),
     |text| packet_sockets::list_table(text, &mut |_| {}),
     |text| lines(text, |line| pressure::parse("cpu", line)),
     |text| {

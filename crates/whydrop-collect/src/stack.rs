@@ -2,8 +2,8 @@
 //! routes and the packet filter. Of each pair in them only `after` is set; `merge` sets the rest.
 
 use whydrop_model::{
-    Chain, Filter, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, PortUse, Qdisc,
-    Routes, TrackedFlows,
+    Chain, Filter, LogGroup, NeighbourTable, Neighbours, Netfilter, PacketQueue, Pair, PortUse,
+    Qdisc, Routes, TrackedFlows,
 };
 
 use crate::error::Why;
@@ -29,6 +29,8 @@ pub(crate) struct StackFacts {
     pub(crate) netfilter: Option<Netfilter>,
     /// Queues to programs.
     pub(crate) packet_queues: Vec<PacketQueue>,
+    /// Groups of NFLOG.
+    pub(crate) log_groups: Vec<LogGroup>,
     pub(crate) tracked_flows: Option<TrackedFlows>,
     /// Local ports in use towards one remote end.
     pub(crate) local_ports: Vec<PortUse>,
@@ -51,6 +53,7 @@ impl StackFacts {
         self.routes = self.routes.take().or(other.routes);
         self.netfilter = self.netfilter.take().or(other.netfilter);
         self.packet_queues.append(&mut other.packet_queues);
+        self.log_groups.append(&mut other.log_groups);
         self.tracked_flows = self.tracked_flows.take().or(other.tracked_flows.take());
         self.local_ports.append(&mut other.local_ports);
         self.legacy_tables.append(&mut other.legacy_tables);

@@ -393,6 +393,7 @@ impl Watched {
             routes: end.stack.routes.take(),
             netfilter: merge::netfilter(before, &mut end),
             packet_queues: merge::packet_queues(before, &mut end),
+            log_groups: std::mem::take(&mut end.stack.log_groups),
             tracked_flows: end.stack.tracked_flows.take(),
             local_ports: std::mem::take(&mut end.stack.local_ports),
             legacy_tables: std::mem::take(&mut end.stack.legacy_tables),

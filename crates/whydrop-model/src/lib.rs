@@ -42,7 +42,9 @@ pub use link::{Bridge, BridgePort, Driver, Link, LowerLink, QueueSteering, Tunne
 pub use listener::{Listener, Process, QueueStep};
 pub use namespace::{Namespace, Presence, SoftnetCpu};
 pub use neighbour::{Neighbour, NeighbourCount, NeighbourTable, Neighbours};
-pub use netfilter::{Chain, Hook, Netfilter, PacketQueue, Rule, RuleVerdict, TrackedFlows};
+pub use netfilter::{
+    Chain, Hook, LogGroup, Netfilter, PacketQueue, Rule, RuleVerdict, TrackedFlows,
+};
 pub use qdisc::{Filter, FilterAction, FilterProgram, Mirred, Qdisc, TcHandle};
 pub use queues::{Queue, QueueOwner, Queues, SOCKETS_SCHEMA};
 pub use report::{

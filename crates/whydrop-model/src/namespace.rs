@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Chain, Counters, Filter, Link, Listener, Neighbours, Netfilter, PacketQueue, Pair, PortUse,
-    Qdisc, Routes, Socket, SocketCount, TcpPeers, TrackedFlows,
+    Chain, Counters, Filter, Link, Listener, LogGroup, Neighbours, Netfilter, PacketQueue, Pair,
+    PortUse, Qdisc, Routes, Socket, SocketCount, TcpPeers, TrackedFlows,
 };
 
 /// When in the window a namespace existed.
@@ -86,6 +86,9 @@ pub struct Namespace {
     /// Queues of packets to programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packet_queues: Vec<PacketQueue>,
+    /// Groups of `NFLOG` that a program listens to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_groups: Vec<LogGroup>,
     /// Tables of `iptables-legacy` and its like that are in force, as `ip filter`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy_tables: Vec<String>,

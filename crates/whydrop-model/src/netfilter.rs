@@ -133,6 +133,18 @@ pub struct TrackedFlows {
     pub established_left: u64,
 }
 
+/// A group of `NFLOG`: packets are copied to a program (`/proc/net/netfilter/nfnetlink_log`). It loses no
+/// packets; what the program is too slow for is lost to it alone, and counted by its netlink socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogGroup {
+    /// Its number.
+    pub number: u32,
+    /// Netlink port of the program; often its process id.
+    pub port: u32,
+    /// Packets that were gathered for the next message when the window closed.
+    pub waiting: u32,
+}
+
 /// A queue of packets to a program (`NFQUEUE`; `/proc/net/netfilter/nfnetlink_queue`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PacketQueue {

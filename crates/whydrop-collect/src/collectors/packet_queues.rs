@@ -1,7 +1,8 @@
 //! Queues of packets to programs (`NFQUEUE`), from `/proc/net/netfilter/nfnetlink_queue`
-//! (`net/netfilter/nfnetlink_queue.c`). Log groups (`NFLOG`) lose no packets and count nothing.
+//! (`net/netfilter/nfnetlink_queue.c`), and groups of copies for programs (`NFLOG`), from
+//! `nfnetlink_log` beside it (`net/netfilter/nfnetlink_log.c`).
 
-use whydrop_model::{Counters, PacketQueue};
+use whydrop_model::{Counters, LogGroup, PacketQueue};
 
 use crate::collector::{Collector, Facts, Place, Read};
 use crate::error::Why;
@@ -9,7 +10,7 @@ use crate::stack::at_this_moment;
 
 pub(crate) const COLLECTOR: Collector = Collector {
     name: "packet_queues",
-    what: "queues of packets to programs (NFQUEUE)",
+    what: "queues of packets to programs (NFQUEUE, NFLOG)",
     read: Read::Namespace(read),
 };
 
@@ -20,7 +21,16 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     if facts.stack.packet_queues.is_empty() && !text.trim().is_empty() {
         return Err(Why::new("/proc/net/netfilter/nfnetlink_queue was not understood"));
     }
+    let text = place.table("netfilter/nfnetlink_log")?.unwrap_or_default();
+    facts.stack.log_groups = text.lines().filter_map(log_group).collect();
     Ok(())
+}
+
+/// A line without names: group, port of the reader, waiting, copy mode, copy range, flush timeout, users.
+pub(crate) fn log_group(line: &str) -> Option<LogGroup> {
+    let mut columns = line.split_ascii_whitespace().map(|it| it.parse().ok());
+    let mut next = || columns.next().flatten();
+    Some(LogGroup { number: next()?, port: next()?, waiting: next()? })
 }
 
 /// A line without names: queue, port of the reader, waiting, copy mode, copy range, dropped, dropped
@@ -59,10 +69,19 @@ mod tests {
         assert!(fixture::read("garbage", read).is_err());
     }
 
+    #[test]
+    fn groups_that_log() {
+        let groups = fixture::read("linux-4.19", read).unwrap().stack.log_groups;
+        let group = |number, port, waiting| LogGroup { number, port, waiting };
+        assert_eq!(groups, [group(5, 23_121, 3), group(65_535, u32::MAX, 0)]);
+        assert_eq!(fixture::read("linux-6.18", read).unwrap().stack.log_groups, []);
+    }
+
     proptest! {
         #[test]
         fn any_line_is_survived(line in "[0-9a ]{0,80}") {
             parse(&line);
+            log_group(&line);
         }
     }
 }
