@@ -1,7 +1,8 @@
 //! Recorded and hand-made files of kernels old and new, for the tests of this crate.
 //!
 //! `fixtures/proc/<kernel>/` stands for `/proc`; `fixtures/netlink/` holds the messages of dumps.
-//! Those of 6.18 are recorded; the others are made by hand in the form of their kernel.
+//! Those of 6.18 and of the kernels of [`crate::recorded`] are recorded; the others are made by hand in the
+//! form of their kernel.
 
 use std::path::{Path, PathBuf};
 

@@ -38,6 +38,8 @@ mod nftables;
 mod owners;
 mod peers;
 mod process;
+#[cfg(test)]
+mod recorded;
 mod roots;
 mod settings;
 mod socket_table;

@@ -62,7 +62,7 @@ fn begin(before: &Counters, after: &mut Counters, narrow: &[&str]) {
 }
 
 /// `struct gnet_stats_queue` and the kinds' own counters that are not of 64 bits.
-const NARROW: [&str; 21] = [
+const NARROW: [&str; 29] = [
     "drops",
     "overlimits",
     "requeues",
@@ -84,6 +84,14 @@ const NARROW: [&str; 21] = [
     "tin_dropped_packets",
     "tin_ecn_marked_packets",
     "tin_ack_drops",
+    "dropped",
+    "overlimit",
+    "overmemory",
+    "matched",
+    "hh_overlimit",
+    "prob_drop",
+    "forced_drop",
+    "prob_mark",
 ];
 
 /// Queueing disciplines and classes, in the later reading's order.

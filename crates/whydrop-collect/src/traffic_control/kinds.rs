@@ -186,6 +186,13 @@ pub(crate) fn counters(
                 add(name, u32_as_u64(own, at * 4));
             }
         }
+        "pie" | "fq_pie" | "choke" | "hhf" if !class => {
+            let (_, fields) = PLAIN.iter().find(|it| it.0 == kind).unwrap_or(&PLAIN[0]);
+            for (at, name) in *fields {
+                add(name, u32_as_u64(own, *at));
+            }
+        }
+        "gred" if !class => gred(options, &mut add),
         "htb" if !class => {
             let glob = attribute(options, 2);
             add("direct_pkts", glob.and_then(|glob| u32_as_u64(glob, 16)));
@@ -223,6 +230,26 @@ const RED_STATS: [&str; 4] = ["early", "pdrop", "other", "marked"];
 /// `struct tc_sfb_xstats`.
 const SFB_STATS: [&str; 6] =
     ["earlydrop", "penaltydrop", "bucketdrop", "queuedrop", "childdrop", "marked"];
+
+/// Kinds of which nothing but the name decides what is where: offsets in `struct tc_pie_xstats` (from
+/// 4.20 on), `tc_fq_pie_xstats`, `tc_choke_xstats` and `tc_hhf_xstats`; of 32 bits.
+const PLAIN: [(&str, &[(usize, &str)]); 4] = [
+    ("pie", &[(24, "dropped"), (28, "overlimit"), (36, "ecn_mark")]),
+    ("fq_pie", &[(4, "dropped"), (8, "overlimit"), (12, "overmemory"), (16, "ecn_mark")]),
+    ("choke", &[(0, "early"), (4, "pdrop"), (8, "other"), (12, "marked"), (16, "matched")]),
+    ("hhf", &[(0, "drop_overlimit"), (4, "hh_overlimit")]),
+];
+
+/// The virtual queues of gred, added up (`TCA_GRED_VQ_LIST`, 4.20).
+fn gred(options: &[u8], add: &mut impl FnMut(&str, Option<u64>)) {
+    let Some(queues) = attribute(options, 6) else { return };
+    for (kind, name) in
+        [(6, "prob_drop"), (8, "forced_drop"), (10, "pdrop"), (11, "other"), (7, "prob_mark")]
+    {
+        let counts = Attributes(queues).filter_map(|(_, queue)| attribute(queue, kind));
+        add(name, Some(counts.filter_map(number).fold(0, u64::wrapping_add)));
+    }
+}
 
 /// The tins of cake, added up (`TCA_CAKE_STATS_TIN_STATS`).
 fn cake(own: &[u8], add: &mut impl FnMut(&str, Option<u64>)) {

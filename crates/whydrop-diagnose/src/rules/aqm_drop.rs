@@ -53,7 +53,10 @@ fn by_algorithm(case: &Case<'_>, namespace: &Namespace, queue: &Qdisc, own: u64)
         "red" => counted(&["early"]),
         "sfb" => counted(&["earlydrop"]),
         "cake" => counted(&["tin_dropped_packets"]).min(own),
-        "pie" | "fq_pie" | "dualpi2" | "choke" => own,
+        "pie" | "fq_pie" => own.saturating_sub(counted(&["overlimit", "overmemory"])),
+        "choke" => own.saturating_sub(counted(&["pdrop", "other"])),
+        "gred" => counted(&["prob_drop"]),
+        "dualpi2" => own,
         _ => 0,
     }
 }
@@ -76,6 +79,19 @@ mod tests {
         }];
         evidence.tracer.totals = vec![sample::total("QDISC_DROP", "__dev_queue_xmit", 30)];
         evidence
+    }
+
+    #[test]
+    fn a_queue_whose_algorithm_counts_its_limit_apart_is_full_where_that_says_so() {
+        for (kind, full) in [("pie", "overlimit"), ("fq_pie", "overmemory"), ("choke", "pdrop")] {
+            let mut evidence = codel(0);
+            let queue = &mut evidence.namespaces[0].qdiscs[0];
+            queue.kind = kind.into();
+            queue.stats.insert(full.into(), Pair { before: 0, after: 20 });
+            let report = diagnose(&evidence, &Thresholds::default());
+            assert_eq!((report.ledger.benign, report.ledger.lost), (10, 20), "{kind}");
+            assert_eq!(report.findings[0].cause, "qdisc-limit-reached");
+        }
     }
 
     #[test]
