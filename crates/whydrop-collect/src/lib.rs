@@ -9,6 +9,7 @@
 //! Each source is a collector (`collectors`) and fails alone: what it cannot read becomes a
 //! [`NotChecked`](whydrop_model::NotChecked) with the reason.
 
+mod arrivals;
 mod backlog;
 mod cgroups;
 mod collector;
@@ -52,6 +53,7 @@ mod watched;
 mod worker;
 mod xtables_sockopt;
 
+pub use arrivals::Arrivals;
 pub use cgroups::unified_group;
 pub use enter::{listen_backlog, within};
 pub use error::Error;

@@ -234,6 +234,12 @@ impl Events {
         }
     }
 
+    /// Whether something is to tell of in detail since the last lap, or since the start.
+    #[must_use]
+    pub fn any_kept(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.kept.events.is_empty())
+    }
+
     /// What was counted so far, without what spilled.
     pub fn counts(&self) -> Result<Vec<EventCount>, Error> {
         let Some(running) = &self.running else { return Ok(Vec::new()) };

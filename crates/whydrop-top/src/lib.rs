@@ -11,6 +11,7 @@ mod rows;
 mod screen;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use screen::{Flow, Looks, Screen};
 
@@ -27,4 +28,6 @@ pub struct Lap {
     pub exemplars: Vec<Exemplar>,
     /// Names of network namespaces, by inode.
     pub namespaces: BTreeMap<u64, String>,
+    /// How much of it, at its beginning, the screen was told of as a [rest](Screen::rest).
+    pub quiet: Duration,
 }

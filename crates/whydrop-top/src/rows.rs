@@ -69,11 +69,13 @@ pub(crate) struct KindRow {
 impl Seen {
     /// Adds a lap.
     pub(crate) fn add(&mut self, lap: Lap) {
-        let Lap { report, totals, exemplars, namespaces } = lap;
+        let Lap { report, totals, exemplars, namespaces, quiet } = lap;
         self.namespaces.extend(namespaces);
         self.laps += 1;
-        self.lap_seconds = report.window.seconds;
-        self.observed += Duration::try_from_secs_f64(report.window.seconds).unwrap_or_default();
+        let whole = Duration::try_from_secs_f64(report.window.seconds).unwrap_or_default();
+        let length = whole.saturating_sub(quiet);
+        self.lap_seconds = length.as_secs_f64();
+        self.observed += length;
         self.traced.push(report.tracer.events);
         self.explained.push(report.ledger.explained);
         self.unexplained.push(report.ledger.unexplained);
@@ -83,6 +85,19 @@ impl Seen {
         self.add_causes(&report.findings);
         self.add_kinds(&totals, exemplars);
         self.latest = Some(report);
+    }
+
+    /// Adds a time in which nothing happened.
+    pub(crate) fn rest(&mut self, length: Duration) {
+        self.laps += 1;
+        self.lap_seconds = length.as_secs_f64();
+        self.observed += length;
+        [&mut self.traced, &mut self.explained, &mut self.unexplained, &mut self.benign]
+            .into_iter()
+            .chain(self.layers.iter_mut().map(|row| &mut row.history))
+            .chain(self.causes.iter_mut().map(|row| &mut row.history))
+            .chain(self.kinds.iter_mut().map(|row| &mut row.history))
+            .for_each(|history| history.push(0));
     }
 
     fn add_layers(&mut self, report: &Report) {

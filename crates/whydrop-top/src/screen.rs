@@ -1,6 +1,7 @@
 //! The state of the screen: what was seen, and what of it the operator looks at.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use whydrop_model::{CallSite, Frame};
 
@@ -136,6 +137,11 @@ impl Screen {
     /// not yet shown.
     pub fn take(&mut self, lap: Lap) {
         self.seen.add(lap);
+    }
+
+    /// Takes in that for so long nothing happened, which will be a part of the next lap.
+    pub fn rest(&mut self, length: Duration) {
+        self.seen.rest(length);
     }
 
     /// What is shown.

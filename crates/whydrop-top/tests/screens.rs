@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails so")]
 
 use std::path::Path;
+use std::time::Duration;
 use std::{env, fs};
 
 use ratatui::Terminal;
@@ -105,6 +106,7 @@ fn lap(slow: u64, closed: u64) -> Lap {
         totals,
         exemplars: vec![exemplar()],
         namespaces: [(7, "blue".to_owned())].into(),
+        quiet: Duration::ZERO,
     }
 }
 
@@ -241,6 +243,31 @@ fn a_frozen_screen_stays_and_the_count_goes_on() {
     assert_eq!(drawn(&screen, 80, 24), frozen);
     press(&mut screen, &[KeyCode::Char(' ')]);
     assert!(drawn(&screen, 80, 24).contains("16,700 lost"));
+}
+
+#[test]
+fn a_quiet_time_is_shown_as_laps_of_nothing_and_counts_once() {
+    let (mut rested, mut looked) = (screen(), screen());
+    rested.rest(Duration::from_secs(2));
+    looked.take(Lap { exemplars: Vec::new(), ..nothing() });
+    let head = |screen: &Screen| drawn(screen, 80, 24).lines().take(2).collect::<String>();
+    assert_eq!(head(&rested), head(&looked));
+    assert!(head(&rested).contains("(0/s)"), "{}", head(&rested));
+    let mut whole = lap(9, 0);
+    whole.report.window.seconds = 4.0;
+    whole.quiet = Duration::from_secs(2);
+    rested.take(whole);
+    looked.take(lap(9, 0));
+    assert_eq!(head(&rested), head(&looked), "the rate is that of the time that was not quiet");
+}
+
+/// A lap in which nothing was lost.
+fn nothing() -> Lap {
+    let mut lap = lap(0, 0);
+    lap.report.ledger.benign = 0;
+    lap.report.tracer.events = 0;
+    lap.totals.clear();
+    lap
 }
 
 #[test]

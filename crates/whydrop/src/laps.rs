@@ -1,5 +1,8 @@
 //! One window after the other, for as long as somebody looks: each a whole piece of evidence.
 //!
+//! While nothing happens a lap goes on: all that is read of a host at the ends of a lap would show the
+//! same, and takes a thousand times what it takes to see that nothing happens.
+//!
 //! The tracer stays attached and its laps add up exactly. The counters of a lap are read when it
 //! begins and when it ends; what a counter alone sees in the milliseconds between two laps is in
 //! neither.
@@ -7,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use whydrop_collect::Watch;
+use whydrop_collect::{Arrivals, Roots, Watch};
 use whydrop_model::{Evidence, Frame, Host, NotChecked};
 use whydrop_probe::{DebugInfo, Resolver};
 
@@ -18,6 +21,8 @@ use crate::trace::Trace;
 
 /// Reading the counters may take one part in so many of the time.
 const SHARE: u32 = 20;
+/// Longest lap in which nothing happens: for what shows in counters alone, and for what is no loss.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Windows that follow each other.
 pub(crate) struct Laps {
@@ -32,6 +37,23 @@ pub(crate) struct Laps {
     /// How long a lap is; longer than asked for where reading the counters is expensive.
     length: Duration,
     due: Instant,
+    /// Whether packets come in.
+    arrivals: Arrivals,
+    /// The lap before showed no loss.
+    restful: bool,
+    began: Instant,
+    /// Up to here nothing happened in this lap, which was told.
+    quiet_until: Instant,
+}
+
+/// What became of a wait.
+pub(crate) enum Waited {
+    /// The lap goes on.
+    Not,
+    /// It goes on, and for so long nothing happened, since it began or since that was told last.
+    Quietly(Duration),
+    /// The lap is over.
+    Over,
 }
 
 impl Laps {
@@ -46,17 +68,47 @@ impl Laps {
         privileges.attached(|| trace.is_readable());
         let resolver = Resolver::read(&what.kernel_btf);
         let debug_info = resolver.debug_info();
+        let mut arrivals = Arrivals::new(&Roots::default());
+        arrivals.any();
         let counters = Some(open(what)?);
-        let due = Instant::now() + length;
-        let what = what.clone();
-        Ok(Self { what, host, unknown, trace, resolver, debug_info, counters, length, due })
+        let began = Instant::now();
+        Ok(Self {
+            what: what.clone(),
+            host,
+            unknown,
+            trace,
+            resolver,
+            debug_info,
+            counters,
+            length,
+            due: began + length,
+            arrivals,
+            restful: false,
+            began,
+            quiet_until: began,
+        })
     }
 
-    /// Waits for a short time; true once the lap is over.
-    pub(crate) fn wait(&mut self, at_most: Duration) -> bool {
+    /// Waits for a short time.
+    pub(crate) fn wait(&mut self, at_most: Duration) -> Waited {
         let left = self.due.saturating_duration_since(Instant::now());
         self.trace.wait(left.min(at_most));
-        Instant::now() >= self.due
+        let now = Instant::now();
+        if now < self.due {
+            return Waited::Not;
+        }
+        let moved = self.arrivals.any() || !self.trace.is_quiet();
+        if moved || !self.restful || now - self.began >= LONGEST {
+            return Waited::Over;
+        }
+        let length = now - self.quiet_until;
+        (self.quiet_until, self.due) = (now, now + self.length);
+        Waited::Quietly(length)
+    }
+
+    /// Takes in whether the latest lap showed no loss at all. Only after such a one may the next go on.
+    pub(crate) fn note_restful(&mut self, restful: bool) {
+        self.restful = restful;
     }
 
     /// Adds lines of source and merged functions to a stack of some lap. The first one takes a while.
@@ -64,8 +116,9 @@ impl Laps {
         self.debug_info.annotate_by_site(&self.resolver, self.trace.addresses(), stack);
     }
 
-    /// Ends the lap and begins the next.
-    pub(crate) fn lap(&mut self) -> anyhow::Result<Evidence> {
+    /// Ends the lap and begins the next. Also says for how long nothing happened at its beginning, as
+    /// was told.
+    pub(crate) fn lap(&mut self) -> anyhow::Result<(Evidence, Duration)> {
         let began = Instant::now();
         let Some(ended) = self.counters.take() else { bail!("the lap before did not end well") };
         let counted = ended.close();
@@ -73,9 +126,13 @@ impl Laps {
         not_checked.extend(self.unknown.iter().cloned());
         let seen = Seen { tracer, events, counted, not_checked, interrupted: false };
         let evidence = evidence(self.host.clone(), &self.what, seen);
+        let quiet = self.quiet_until - self.began;
+        self.arrivals.any();
         self.counters = Some(open(&self.what)?);
-        self.due = Instant::now() + self.length.max(began.elapsed() * SHARE);
-        Ok(evidence)
+        self.began = Instant::now();
+        self.quiet_until = self.began;
+        self.due = self.began + self.length.max(began.elapsed() * SHARE);
+        Ok((evidence, quiet))
     }
 }
 

@@ -65,6 +65,17 @@ impl Trace {
         self.tracing.as_ref().map_or(0, |running| running.kept.drops.len())
     }
 
+    /// Whether the tracer is at work and nothing was seen since the last lap, or since the start. What
+    /// waits in a ring is not yet seen.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let of_drops = |running: &Running| {
+            running.reader.is_some()
+                && running.kept.drops.is_empty()
+                && running.kept.unreadable.is_none()
+        };
+        !self.events.any_kept() && self.tracing.as_ref().is_ok_and(|running| of_drops(running))
+    }
+
     /// Takes what exemplars there are, and waits for more.
     pub(crate) fn wait(&mut self, at_most: Duration) {
         self.events.drain();

@@ -35,6 +35,13 @@ pub(crate) fn rows(text: &str) -> impl Iterator<Item = SoftnetFacts> {
     text.lines().enumerate().filter_map(|(row, line)| parse(row, line))
 }
 
+/// A CPU, and the packets that it took in or lost at its backlog.
+pub(crate) type Taken = (u32, u64, u64);
+
+pub(crate) fn taken(row: &SoftnetFacts) -> Taken {
+    (row.cpu, row.processed, row.dropped)
+}
+
 /// A row of fewer than 13 columns does not tell its CPU; it then is counted, which is right unless a
 /// CPU with a lower number is offline.
 pub(crate) fn parse(row: usize, line: &str) -> Option<SoftnetFacts> {

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::collector::SoftnetFacts;
+use crate::collectors::softnet_stat::{Taken, taken};
 
 /// Longest time without a look, for what changes without a packet: a server that begins to listen.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -16,29 +17,24 @@ pub(super) struct Stillness {
     since: Option<(Instant, Vec<Taken>)>,
 }
 
-/// A CPU, and the packets that it took in or lost at its backlog.
-type Taken = (u32, u64, u64);
-
 impl Stillness {
     /// True if a look at `now` would show what the latest one showed.
     pub(super) fn holds(&self, rows: &[SoftnetFacts], now: Instant) -> bool {
         let Some((since, before)) = &self.since else { return false };
-        now - *since < LONGEST && !rows.is_empty() && taken(rows).eq(before.iter().copied())
+        now - *since < LONGEST
+            && !rows.is_empty()
+            && rows.iter().map(taken).eq(before.iter().copied())
     }
 
     /// All was looked at, after `rows` were read, and nothing was going on.
     pub(super) fn begin(&mut self, rows: &[SoftnetFacts], now: Instant) {
-        self.since = Some((now, taken(rows).collect()));
+        self.since = Some((now, rows.iter().map(taken).collect()));
     }
 
     /// Something is going on, or was not looked at.
     pub(super) fn end(&mut self) {
         self.since = None;
     }
-}
-
-fn taken(rows: &[SoftnetFacts]) -> impl Iterator<Item = Taken> {
-    rows.iter().map(|row| (row.cpu, row.processed, row.dropped))
 }
 
 #[cfg(test)]

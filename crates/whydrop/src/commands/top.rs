@@ -22,14 +22,11 @@ use whydrop_model::{Evidence, Frame};
 use whydrop_top::{Flow, Lap, Looks, Screen};
 
 use crate::cli::Top;
-use crate::laps::Laps;
+use crate::laps::{Laps, Waited};
 use crate::observe::{TICK, announce};
 use crate::privilege::{Part, Privileges};
 use crate::signals::Ended;
 use crate::{config, failure};
-
-/// How soon a key, a new size or a lap is noticed.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
@@ -51,11 +48,19 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
         .name("whydrop-laps".into())
         .spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                if laps.wait(TICK) {
-                    let lap =
-                        laps.lap().map(|evidence| Told::Lap(Box::new(lap(evidence, &thresholds))));
-                    let failed = lap.is_err();
-                    if tell.send(lap).is_err() || failed {
+                let news = match laps.wait(TICK) {
+                    Waited::Not => None,
+                    Waited::Quietly(length) => Some(Ok(Told::Quiet(length))),
+                    Waited::Over => Some(laps.lap().map(|(evidence, quiet)| {
+                        let lap = lap(evidence, quiet, &thresholds);
+                        let ledger = &lap.report.ledger;
+                        laps.note_restful(ledger.lost == 0 && ledger.benign == 0);
+                        Told::Lap(Box::new(lap))
+                    })),
+                };
+                if let Some(news) = news {
+                    let failed = news.is_err();
+                    if tell.send(news).is_err() || failed {
                         return;
                     }
                 }
@@ -81,6 +86,8 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
 /// What the observing thread has to say.
 enum Told {
     Lap(Box<Lap>),
+    /// For so long, since then, nothing happened.
+    Quiet(Duration),
     Lines(Vec<Frame>),
 }
 
@@ -98,6 +105,7 @@ fn show(
             match told.try_recv() {
                 Ok(told) => match told? {
                     Told::Lap(lap) => screen.take(*lap),
+                    Told::Quiet(length) => screen.rest(length),
                     Told::Lines(stack) => screen.learn(stack),
                 },
                 Err(TryRecvError::Empty) => break,
@@ -112,7 +120,7 @@ fn show(
             // One that has ended says so itself.
             let _ = ask.send(stack);
         }
-        changed = event::poll(PATIENCE).context("cannot read keys")?;
+        changed = event::poll(TICK).context("cannot read keys")?;
         if changed
             && let Event::Key(key) = event::read().context("cannot read keys")?
             && screen.key(key) == Flow::Quit
@@ -123,7 +131,7 @@ fn show(
     Ok(())
 }
 
-fn lap(evidence: Evidence, thresholds: &Thresholds) -> Lap {
+fn lap(evidence: Evidence, quiet: Duration, thresholds: &Thresholds) -> Lap {
     let report = diagnose(&evidence, thresholds);
     let named = |namespace: &whydrop_model::Namespace| {
         let own = namespace.own.then(|| "this host".to_owned());
@@ -131,7 +139,7 @@ fn lap(evidence: Evidence, thresholds: &Thresholds) -> Lap {
     };
     let namespaces: BTreeMap<u64, String> = evidence.namespaces.iter().filter_map(named).collect();
     let tracer = evidence.tracer;
-    Lap { report, totals: tracer.totals, exemplars: tracer.exemplars, namespaces }
+    Lap { report, totals: tracer.totals, exemplars: tracer.exemplars, namespaces, quiet }
 }
 
 /// What is known under a name.
