@@ -12,12 +12,14 @@ use super::document::{Findings, Table};
 use super::observers::{process_runs, whydrop};
 use super::process::Process;
 
-/// How long at rest: a tenth of a percent of it is sixty milliseconds, and steps are of ten.
+/// How long at rest: a tenth of a percent of it is sixty milliseconds.
 const REST: Duration = Duration::from_secs(60);
 /// How long at a rate.
 const LENGTH: Duration = Duration::from_secs(5);
 /// Drops per second.
 const RATES: [u64; 2] = [1_000, 500_000];
+/// Seconds that the coarser account of CPU time may be ahead: user and system time are both in steps.
+const STEPS: f64 = 0.02;
 /// After the start, so that this is not part of it.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Part of a CPU that is wanted at most at rest, in percent.
@@ -64,8 +66,9 @@ impl Running {
         let now = self.now();
         let seconds = (now.at - since.at).as_secs_f64();
         let part = |time: f64| time / seconds * 100.0;
-        // Of threads that come and go only the coarser one tells; else it is the lesser.
-        let process = (now.cpu[0] - since.cpu[0]).max(now.cpu[1] - since.cpu[1]);
+        let [exact, coarse] = [0, 1].map(|account| now.cpu[account] - since.cpu[account]);
+        // Of threads that came and went only the coarser one tells.
+        let process = if coarse > exact + STEPS { coarse } else { exact };
         Taken { process: part(process), program: part(now.programs - since.programs) }
     }
 
