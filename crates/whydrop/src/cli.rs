@@ -133,6 +133,11 @@ pub(crate) struct Observe {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Count the polls of network devices that use up their budget, too; that costs the traffic one to
+    /// two percent
+    #[arg(long)]
+    pub(crate) polls: bool,
+
     /// Create this file once the tracer is attached and the first counters are read
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,

@@ -38,8 +38,12 @@ struct Running {
 impl Trace {
     /// Attaches and opens the window.
     pub(crate) fn start(what: &Observe) -> Self {
-        let options =
-            Options { btf: what.kernel_btf.clone(), only: what.attach, ..Options::default() };
+        let options = Options {
+            btf: what.kernel_btf.clone(),
+            only: what.attach,
+            polls: what.polls,
+            ..Options::default()
+        };
         let (tracer, mut events, mut unheard) = Tracer::attach_with_events(&options);
         let tracing = tracer.and_then(|mut tracer| {
             tracer.open_window()?;

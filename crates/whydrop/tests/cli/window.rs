@@ -41,6 +41,31 @@ fn sigint_reports_on_the_time_so_far() {
 }
 
 #[test]
+fn polls_are_listened_to_only_where_they_are_asked_for() {
+    if needs_root() {
+        return;
+    }
+    let folder = scratch();
+    for asked in [false, true] {
+        let (ready, file) = (folder.path().join("ready"), folder.path().join("recorded"));
+        let mut arguments = vec!["record", "--duration", "600", "--output"];
+        arguments.push(file.to_str().expect("UTF-8"));
+        arguments.extend(asked.then_some("--polls"));
+        let child = started(&arguments, &ready);
+        signal(&child, Signal::INT);
+        let output = child.wait_with_output().expect("ended");
+        assert!(output.status.success(), "{output:?}");
+        let compressed = std::fs::File::open(&file).expect("a file");
+        let recorded: serde_json::Value =
+            serde_json::from_reader(flate2::read::GzDecoder::new(compressed)).expect("evidence");
+        let attached = recorded["events"]["attached"].as_array().expect("a list");
+        let polls = attached.iter().any(|name| name == "napi:napi_poll");
+        assert_eq!(polls, asked, "{attached:?}");
+        std::fs::remove_file(&ready).expect("it was there");
+    }
+}
+
+#[test]
 fn sigint_ends_a_watch_with_its_totals() {
     if needs_root() {
         return;
