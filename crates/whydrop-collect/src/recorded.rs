@@ -265,6 +265,9 @@ fn sockets() {
             };
             assert_eq!(inodes(&listed), inodes(told), "{kernel}: {protocol:?}");
         }
+        let told = all(kernel, "packet-sockets", packet_sockets::parse);
+        assert_eq!(told.iter().map(|it| it.number).collect::<Vec<_>>(), [3], "{kernel}");
+        assert!(told.iter().all(|it| it.memory.is_some()), "{kernel}: {told:?}");
         let mut packet = Vec::new();
         let text = file(kernel, "thread-self/net/packet");
         packet_sockets::list_table(&text, &mut |it| packet.push(it));
@@ -390,5 +393,9 @@ fn answers_that_are_cut_off_are_read_as_far_as_they_go() {
         of("udp-sockets", &|it| drop(inet_diag::parse(it, SocketProtocol::Udp)));
         of("neighbour-tables", &|it| drop(neighbour_tables::parse(it)));
         of("routes4", &|it| drop(routes::route(it, 2)));
+        of("nft-tables", &|it| drop(nftables::dormant_table(it)));
+        if newer(kernel, (5, 13)) {
+            of("standard-groups", &|it| drop(standard_stats::groups(it)));
+        }
     }
 }
