@@ -20,6 +20,9 @@ const HOST: &str = "redacted";
 /// Groups of two digits from which on they are taken for a hardware address: a tunnel's is its IPv4
 /// address; a time has three.
 const FEWEST_GROUPS: usize = 4;
+/// What may stand between two parts of a word of which one is an address.
+type Separator = fn(char) -> bool;
+const SEPARATORS: &[Separator] = &[|c| c == '-', |c| c == ':', |c| c.is_ascii_alphabetic()];
 /// Bytes of the usual hardware address.
 const MAC: usize = 6;
 
@@ -102,7 +105,7 @@ impl StandIns {
                 rest[start..].find(|c| !part_of_address(c)).map_or(rest.len(), |at| start + at);
             replaced.push_str(&rest[..start]);
             let word = &rest[start..end];
-            if let Some(stand_in) = self.word(word) {
+            if let Some(stand_in) = self.word(word, SEPARATORS) {
                 replaced.push_str(&stand_in);
                 changed = true;
             } else {
@@ -114,9 +117,9 @@ impl StandIns {
         changed.then_some(replaced)
     }
 
-    /// A word of hexadecimal digits, dots, colons and dashes: an address, an address with its port, with
-    /// signs of the sentence that it is in, or none.
-    fn word(&mut self, word: &str) -> Option<String> {
+    /// A word of hexadecimal digits, dots, colons and dashes: an address, one with what a sentence or a
+    /// name has beside it, or none. `separators` are those at which it has not been parted yet.
+    fn word(&mut self, word: &str, separators: &[Separator]) -> Option<String> {
         if let Ok(address) = word.parse::<IpAddr>() {
             return Some(self.address(address)?.to_string());
         }
@@ -126,38 +129,50 @@ impl StandIns {
         // What a sentence adds, one sign after the other: `::` may be the end of an address.
         let sign = |c: char| !is_hex(c);
         if let Some(inner) = word.strip_suffix(sign).filter(|it| !it.is_empty()) {
-            return Some(format!("{}{}", self.word(inner)?, &word[inner.len()..]));
+            return Some(format!("{}{}", self.word(inner, separators)?, &word[inner.len()..]));
         }
         if let Some(inner) = word.strip_prefix(sign).filter(|it| !it.is_empty()) {
-            let stand_in = self.word(inner)?;
+            let stand_in = self.word(inner, separators)?;
             return Some(format!("{}{stand_in}", &word[..word.len() - inner.len()]));
         }
         if let Some(dashed) = self.dashed(word) {
             return Some(dashed);
         }
         // A range, a port, or letters that happen to be digits.
-        let separators =
-            ["-", "..", ":", "a", "b", "c", "d", "e", "f", "A", "B", "C", "D", "E", "F"];
-        let separator = separators.into_iter().find(|it| word.contains(it))?;
-        let mut changed = false;
-        let parts: Vec<String> = word
-            .split(separator)
-            .map(|part| match self.word(part) {
-                Some(stand_in) => {
-                    changed = true;
-                    stand_in
-                }
-                None => part.to_owned(),
-            })
-            .collect();
-        changed.then(|| parts.join(separator))
+        for (at, separator) in separators.iter().enumerate() {
+            let mut changed = false;
+            let mut all = String::with_capacity(word.len());
+            for piece in word.split_inclusive(*separator) {
+                let inner = piece.strip_suffix(*separator).unwrap_or(piece);
+                let stand_in = self.word(inner, &separators[at + 1..]);
+                changed |= stand_in.is_some();
+                all.push_str(stand_in.as_deref().unwrap_or(inner));
+                all.push_str(&piece[inner.len()..]);
+            }
+            if changed {
+                return Some(all);
+            }
+        }
+        None
     }
 
-    /// `203-0-113-7`, as clouds name their machines.
+    /// `203-0-113-7`, as clouds name their machines, and among what else is joined by dashes.
     fn dashed(&mut self, word: &str) -> Option<String> {
-        let address = word.replace('-', ".").parse::<Ipv4Addr>().ok()?;
-        (!word.contains('.')).then_some(())?;
-        Some(self.address(address.into())?.to_string().replace('.', "-"))
+        let parts: Vec<&str> = word.split('-').collect();
+        for at in 0..parts.len().saturating_sub(3) {
+            let four = parts[at..at + 4].join("-");
+            // Letters beside it may be digits of the word.
+            let inner = four.trim_matches(|c: char| c.is_ascii_alphabetic());
+            let address = inner.replace('-', ".").parse::<Ipv4Addr>().ok();
+            let Some(address) = address.filter(|_| !inner.contains('.')) else { continue };
+            let Some(stand_in) = self.address(address.into()) else { continue };
+            let stand_in = stand_in.to_string().replace('.', "-");
+            let mut all: Vec<String> = parts[..at].iter().map(|&part| part.to_owned()).collect();
+            all.push(four.replacen(inner, &stand_in, 1));
+            all.extend(parts[at + 4..].iter().map(|&part| part.to_owned()));
+            return Some(all.join("-"));
+        }
+        None
     }
 
     /// A hardware address of any length, with colons or dashes; without them if it is known.
@@ -257,6 +272,7 @@ fn without_word(text: &str, word: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -305,6 +321,7 @@ mod tests {
             ("2001:470::1-2001:470::9", "2001:db8::2-2001:db8::3"),
             ("node203.0.113.7eth", "node198.18.0.1eth"),
             ("ip-203-0-113-7.internal", "ip-198-18-0-1.internal"),
+            ("ip-203-0-113-7-data", "ip-198-18-0-1-data"),
             ("2001:470:1::.", "2001:db8::2."),
             ("::ffff:203.0.113.7", "2001:db8::2"),
             ("ff02::1:ff12:3456", "ff02::1:ff00:2"),
@@ -342,5 +359,37 @@ mod tests {
             "uid": "0f5e2d64-7a1c-4b7e-9a53-3c2b1a0f9e8d", "cpus": "0-1,4-7",
         });
         assert_eq!(redacted("", &original), original);
+    }
+
+    proptest! {
+        #[test]
+        fn no_address_is_left_whatever_stands_beside_it(
+            octets in (1..127_u8, any::<u8>(), any::<u8>(), any::<u8>()),
+            groups in proptest::collection::vec(1..=u16::MAX, 7),
+            mac in proptest::collection::vec(1..=254_u8, 6),
+            before in "[a-zA-Z:/@ =(-]{0,5}",
+            after in "[a-zA-Z:/@ ,.)-]{0,5}",
+        ) {
+            let v4 = Ipv4Addr::new(octets.0, octets.1, octets.2, octets.3).to_string();
+            let groups: Vec<String> = groups.iter().map(|group| format!("{group:x}")).collect();
+            let v6 = format!("2001:{}", groups.join(":"));
+            let mac = joined(&mac, ":");
+            for (secret, before) in [
+                (v4.clone(), before.as_str()),
+                (v4.replace('.', "-"), "ip-"),
+                // Digits and colons before them would make them others.
+                (v6, "from ["),
+                (mac.clone(), "lladdr "),
+                (mac.replace(':', "-"), "lladdr "),
+            ] {
+                let after = if before == "from [" { "]:80" } else { after.as_str() };
+                // Hexadecimal digits behind a hardware address make it none.
+                let after = if before == "lladdr " { " up" } else { after };
+                // With colons behind it its last part may begin another address.
+                let after = if before == "ip-" { after.trim_start_matches(':') } else { after };
+                let told = redacted("", &json!(format!("{before}{secret}{after}")));
+                prop_assert!(!told.as_str().is_some_and(|told| told.contains(&secret)), "{}", told);
+            }
+        }
     }
 }
