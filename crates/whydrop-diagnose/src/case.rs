@@ -241,6 +241,29 @@ impl<'e> Case<'e> {
         });
     }
 
+    /// Adds packets to the only finding of a cause in a namespace, and to its account, with a further
+    /// piece of evidence. False if there is none or more than one: then nothing is changed.
+    pub(crate) fn enlarge(
+        &mut self,
+        cause: &str,
+        netns: u64,
+        more: Loss,
+        evidence: &EvidenceItem,
+    ) -> bool {
+        let here = |site: &Site| site.netns.as_ref().and_then(|one| one.inode) == Some(netns);
+        let mut found =
+            self.findings.iter_mut().filter(|one| one.cause == cause && here(&one.site));
+        let (Some(finding), None) = (found.next(), found.next()) else { return false };
+        let same = |entry: &&mut LedgerEntry| entry.cause == cause && entry.site == finding.site;
+        let Some(entry) = self.entries.iter_mut().find(same) else { return false };
+        entry.packets += more.packets;
+        entry.traced += more.traced;
+        entry.counted += more.counted;
+        finding.packets += more.packets;
+        finding.evidence.push(evidence.clone());
+        true
+    }
+
     /// What has been found so far, in that order.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {

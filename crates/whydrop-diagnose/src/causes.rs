@@ -39,6 +39,8 @@ pub struct Cause {
     pub layer: &'static str,
     /// What kind of thing it is.
     pub class: Class,
+    /// What it is, in one sentence.
+    pub meaning: &'static str,
     /// Names of its variants; may be empty.
     pub variants: &'static [&'static str],
 }
@@ -82,7 +84,8 @@ fn of_page(page: &'static Page) -> Option<Cause> {
         _ => return None,
     };
     let Page { name: id, layer, variants, .. } = page;
-    (page.kind == Kind::Cause).then_some(Cause { id, layer, class, variants })
+    let meaning = page.meaning;
+    (page.kind == Kind::Cause).then_some(Cause { id, layer, class, meaning, variants })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(crate) fn watched(layer: &str, evidence: &Evidence) -> Option<String> {
             let listeners: usize = evidence.namespaces.iter().map(|one| one.listeners.len()).sum();
             format!("counters, {}", plural(listeners, "listener"))
         }),
-        "tcp" | "udp" => has_counters(evidence).then(|| "counters".into()),
+        "ip" | "fragment" | "tcp" | "udp" => has_counters(evidence).then(|| "counters".into()),
         _ => None,
     };
     let traced = evidence.tracer.attach != Attach::None;

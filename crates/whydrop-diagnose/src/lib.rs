@@ -9,6 +9,7 @@ pub mod case;
 pub mod causes;
 mod command;
 mod conntrack;
+mod counted;
 pub mod counters;
 mod cpus;
 pub mod cure;
@@ -64,6 +65,7 @@ pub fn diagnose(evidence: &Evidence, thresholds: &Thresholds) -> Report {
     for rule in rules::RULES {
         rule.check(&mut case);
     }
+    counted::book(&mut case);
     remainder::book(&mut case);
     let (mut findings, entries, unknown) = case.close();
     let doubts = doubts::about(evidence, &entries);

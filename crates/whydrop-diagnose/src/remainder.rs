@@ -125,7 +125,7 @@ fn drivers(case: &mut Case<'_>) {
 }
 
 /// Records what only a counter tells.
-fn only_counted(case: &mut Case<'_>, site: Site, packets: u64, name: &str) {
+pub(crate) fn only_counted(case: &mut Case<'_>, site: Site, packets: u64, name: &str) {
     let evidence = vec![EvidenceItem::new(EvidenceKind::Counter, name, packets)];
     record(case, site, Loss::counted(packets), name, evidence, count_again());
 }

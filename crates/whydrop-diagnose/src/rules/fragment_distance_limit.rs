@@ -131,7 +131,7 @@ mod tests {
     fn told(evidence: &Evidence) -> Vec<(String, u64, bool)> {
         let report = diagnose(evidence, &Thresholds::default());
         assert_eq!(report.ledger.unexplained, 0);
-        let told = report.findings.into_iter();
+        let told = report.findings.into_iter().filter(|one| one.cause != "fragment-timeout");
         told.map(|one| (one.cause, one.packets, one.site.netns.is_some())).collect()
     }
 
