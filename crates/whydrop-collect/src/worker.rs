@@ -41,6 +41,8 @@ const SEARCH_SHARE: u32 = 20;
 /// Namespaces without a name are searched for this often, or more rarely on a host with so many
 /// processes that it would take more than its share.
 const CENSUS_PAUSE: Duration = Duration::from_secs(1);
+/// While no packet comes in, namespaces that come and go are asked for this often.
+const STILL_PAUSE: Duration = CENSUS_PAUSE;
 /// Where no newcomer shows one, a process made long before may have moved to a namespace of its own.
 /// To find such a one may take one part in so many of a CPU.
 const LONGEST_CENSUS_PAUSE: Duration = Duration::from_secs(5);
@@ -74,6 +76,8 @@ pub(crate) struct Worker {
     /// What it told at the latest look.
     rows: Vec<SoftnetFacts>,
     still: Stillness,
+    /// When the namespaces are asked for again though the host is still.
+    refresh_due: Instant,
     named: NamedFiles,
     /// Inodes of the named files.
     names: BTreeSet<u64>,
@@ -146,6 +150,7 @@ impl Worker {
             softnet,
             rows: Vec::new(),
             still: Stillness::default(),
+            refresh_due: now,
             named: NamedFiles::default(),
             names: BTreeSet::new(),
             owners_due: now,
@@ -179,14 +184,18 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let began = cpu_time();
-            let thorough = self.census_is_due();
-            self.refresh(thorough);
-            self.look(began);
-            if Instant::now() >= self.owners_due {
-                self.find_owners(false);
+            let still = self.read_backlog();
+            if !still || Instant::now() >= self.refresh_due {
+                let began = cpu_time();
+                self.refresh_due = Instant::now() + STILL_PAUSE;
+                let thorough = self.census_is_due();
+                self.refresh(thorough);
+                self.look(began);
+                if Instant::now() >= self.owners_due {
+                    self.find_owners(false);
+                }
+                self.go_home();
             }
-            self.go_home();
             // Never pile up: a look that came late does not make the next one hurry.
             next = (next + self.options.look_every).max(Instant::now());
         }
@@ -386,10 +395,9 @@ impl Worker {
         self.go_home();
     }
 
-    /// Looks at the backlog of the CPUs and at the queues of as many namespaces as the allowance
-    /// permits: first those that waited longest, a busy one counting eight times its wait. What was
-    /// spent since `began` is paid first. While the host is still there is nothing to see.
-    fn look(&mut self, began: i64) {
+    /// Looks at the backlog of the CPUs. True if no packet came in since all was looked at: then there
+    /// is nothing else to see, and who watches a host at rest should not be what disturbs it.
+    fn read_backlog(&mut self) -> bool {
         self.rows.clear();
         // If it cannot be read, the readings at both ends tell why.
         if let Ok(Some(text)) = self.softnet.read() {
@@ -399,9 +407,19 @@ impl Worker {
             self.backlog.note(&self.rows);
         }
         let now = Instant::now();
+        let still = self.still.holds(&self.rows, now);
+        if still {
+            self.watched.values_mut().for_each(|watched| watched.pace.spare(now));
+        }
+        still
+    }
+
+    /// Looks at the queues of as many namespaces as the allowance permits: first those that waited
+    /// longest, a busy one counting eight times its wait. What was spent since `began` is paid first.
+    fn look(&mut self, began: i64) {
+        let now = Instant::now();
         let any_new = self.watched.values().any(|watched| watched.pace.looks == 0);
         if self.still.holds(&self.rows, now) && !any_new {
-            self.watched.values_mut().for_each(|watched| watched.pace.spare(now));
             return;
         }
         self.look_at_memory();

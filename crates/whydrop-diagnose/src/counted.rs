@@ -66,17 +66,12 @@ pub(crate) fn book(case: &mut Case<'_>) {
                 continue;
             }
             case.book(namespace, meaning.counter, left);
-            match meaning.of {
-                Some((cause, variant)) => {
-                    conclude(case, namespace, meaning.counter, (cause, variant), left);
-                }
-                None => {
-                    let site = Site {
-                        object: Some(meaning.counter.into()),
-                        ..case.site_of(Some(namespace.inode))
-                    };
-                    remainder::only_counted(case, site, left, meaning.counter);
-                }
+            if let Some((cause, variant)) = meaning.of {
+                conclude(case, namespace, meaning.counter, (cause, variant), left);
+            } else {
+                let object = Some(meaning.counter.into());
+                let site = Site { object, ..case.site_of(Some(namespace.inode)) };
+                remainder::only_counted(case, site, left, meaning.counter);
             }
         }
     }

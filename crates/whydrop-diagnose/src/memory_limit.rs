@@ -62,7 +62,9 @@ pub(crate) fn memory(evidence: &Evidence, l4: u8) -> Option<&ProtocolMemory> {
 
 fn is_at_limit(memory: &ProtocolMemory) -> bool {
     let (part, whole) = NEARLY;
-    memory.limits.is_some_and(|[_, _, most]| memory.peak * whole >= most * part)
+    memory
+        .limits
+        .is_some_and(|[_, _, most]| memory.peak.saturating_mul(whole) >= most.saturating_mul(part))
 }
 
 /// Takes the packets of this protocol that this limit refused, by namespace; with those of TCP what

@@ -125,7 +125,7 @@ fn bound_of_buffer(
         return "net.core.rmem_default".into();
     }
     match setting("net.core.rmem_max") {
-        Some(most) if most * 2 == size => "net.core.rmem_max".into(),
+        Some(most) if most.saturating_mul(2) == size => "net.core.rmem_max".into(),
         _ => format!("SO_RCVBUF {}", size / 2),
     }
 }

@@ -9,7 +9,7 @@ use crate::collector::SoftnetFacts;
 use crate::collectors::softnet_stat::{Taken, taken};
 
 /// Longest time without a look, for what changes without a packet: a server that begins to listen.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// What is known since the latest look that found nothing going on.
 #[derive(Debug, Default)]

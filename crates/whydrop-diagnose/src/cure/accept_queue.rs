@@ -83,7 +83,7 @@ fn longer_queue(patient: &Patient<'_>, listener: &Listener) -> Option<Answer> {
              connections per second were taken on average, so the queue drains",
             listener.peak(),
             course.burst,
-            needed * 2
+            needed.saturating_mul(2)
         )),
         risk: "Connections that wait take memory, and the last of a full queue waits longest; a program \
                that stalls for long answers clients that have given up"

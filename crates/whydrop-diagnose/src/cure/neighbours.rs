@@ -20,8 +20,8 @@ pub(super) fn queue(patient: &Patient<'_>) -> Option<Answer> {
     let length = patient.mean_length("NEIGH_QUEUEFULL").unwrap_or(receive::USUAL_LENGTH);
     let charged = receive::truesize(length);
     let lost = patient.finding.packets;
-    let needed = now + lost * charged;
-    let proposed = rounded_up(needed + needed / 2);
+    let needed = now.saturating_add(lost.saturating_mul(charged));
+    let proposed = rounded_up(needed.saturating_add(needed / 2));
     let mut write = patient.sysctl(setting, proposed);
     write.old = Some(now.to_string());
     Some(Answer::Change(Box::new(Proposal {
@@ -56,8 +56,8 @@ pub(super) fn table(patient: &Patient<'_>) -> Option<Answer> {
     let host = patient.host()?;
     let table = patient.evidence.neighbour_tables.iter().find(|one| one.name == table)?;
     let now = u64::from(table.gc_thresh3);
-    let wanted = table.entries.max(now) + patient.finding.packets;
-    let third = rounded_up(wanted * 2);
+    let wanted = table.entries.max(now).saturating_add(patient.finding.packets);
+    let third = rounded_up(wanted.saturating_mul(2));
     let name = |number: u8| format!("net.{family}.neigh.default.gc_thresh{number}");
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let the neighbour table hold {third} entries instead of {now}"),

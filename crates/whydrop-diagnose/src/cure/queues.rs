@@ -23,15 +23,16 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
     let drops = qdisc.stats.get("drops").map_or(0, |pair| pair.delta());
     let length = sent_length(qdisc);
     if let Some((shaper, rate)) = rate(patient, link) {
-        let drains = Duration::from_secs_f64((drops * length) as f64 / rate.max(1) as f64);
+        let bytes = drops.saturating_mul(length);
+        let drains = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         if drains > patient.thresholds.queue_delay() {
-            return Some(Answer::Capacity(too_slow(patient, shaper, rate, drops * length, drains)));
+            return Some(Answer::Capacity(too_slow(patient, shaper, rate, bytes, drains)));
         }
     }
     let (target, now, unit) = limit_of(link, settable(patient, qdisc))?;
     let each = if unit == "bytes" { length } else { 1 };
-    let needed = now + drops * each;
-    let proposed = rounded_up(needed + needed / 2);
+    let needed = now.saturating_add(drops.saturating_mul(each));
+    let proposed = rounded_up(needed.saturating_add(needed / 2));
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let {target} be {proposed} {unit} instead of {now}"),
         writes: vec![Write {

@@ -32,7 +32,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
     let length = patient.mean_length("SOCKET_RCVBUFF");
     let burst = receive::burst(socket);
     let charged = receive::truesize(length.unwrap_or(receive::USUAL_LENGTH));
-    let needed = now + burst * charged;
+    let needed = now.saturating_add(burst.saturating_mul(charged));
     let endpoint = socket.local?.to_string();
     let cap = patient.namespace.sysctl("net.core.rmem_max").and_then(|cap| u64::try_from(cap).ok());
     let too_low = cap.is_some_and(|cap| cap < needed);
@@ -55,7 +55,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
              socket",
             owner.comm,
             owner.pid,
-            needed * 2
+            needed.saturating_mul(2)
         ),
         writes: vec![Write {
             netns: patient.netns(),
@@ -66,7 +66,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
                 endpoint: endpoint.clone(),
             }),
             old: Some(now.to_string()),
-            new: (needed * 2).to_string(),
+            new: (needed.saturating_mul(2)).to_string(),
         }],
         measured: vec![
             measured("bytes of buffer", now),
@@ -77,7 +77,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
         sizing: Some(format!(
             "2 x ({now} + {burst} datagrams x {charged} bytes) = {}: SO_RCVBUF={needed}, which the kernel \
              doubles",
-            needed * 2
+            needed.saturating_mul(2)
         )),
         risk: "A full buffer is memory, and what waits at its end is read late".into(),
         weakens: None,

@@ -21,8 +21,10 @@ pub(super) fn conntrack(patient: &Patient<'_>) -> Option<Answer> {
     let lives = value("net.netfilter.nf_conntrack_tcp_timeout_time_wait").unwrap_or(TIME_WAIT);
     let refused = patient.finding.packets as f64 / patient.seconds();
     let millis = (patient.evidence.window.length().as_millis() as u64).max(1);
-    let needed = now + (patient.finding.packets * lives * 1000).div_ceil(millis);
-    let proposed = rounded_up(needed + needed / 2);
+    let needed = now.saturating_add(
+        patient.finding.packets.saturating_mul(lives).saturating_mul(1000).div_ceil(millis),
+    );
+    let proposed = rounded_up(needed.saturating_add(needed / 2));
     let mut writes = Vec::new();
     if let Some(buckets) = value(BUCKETS) {
         // A multiple of what is there: the kernel rounds up to whole pages otherwise
@@ -66,7 +68,7 @@ pub(super) fn cpu_backlog(patient: &Patient<'_>) -> Option<Answer> {
     let worst = patient.evidence.softnet.iter().max_by_key(|cpu| cpu.dropped.delta32())?;
     let dropped = worst.dropped.delta32();
     let needed = now + dropped;
-    let proposed = rounded_up(needed + needed / 2);
+    let proposed = rounded_up(needed.saturating_add(needed / 2));
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let {proposed} packets instead of {now} wait for each CPU ({BACKLOG})"),
         writes: vec![sysctl(host, BACKLOG, proposed)],

@@ -46,7 +46,8 @@ fn conclude(case: &mut Case<'_>, namespace: &Namespace, refused: u64) {
     evidence.extend(conntrack::fill_item(namespace));
     let fill = conntrack::fill(namespace);
     // At nine tenths the table was full shortly before, or will be.
-    let full = fill.is_some_and(|(entries, most)| entries * 10 >= most * 9);
+    let full =
+        fill.is_some_and(|(entries, most)| entries.saturating_mul(10) >= most.saturating_mul(9));
     let most = fill.map_or("nf_conntrack_max entries".into(), |(_, most)| {
         format!("{most} entries (net.netfilter.nf_conntrack_max)")
     });

@@ -114,7 +114,7 @@ fn conclude(
 fn variant(full: &[&SoftnetCpu], side: &CpuSide, thresholds: Thresholds) -> &'static str {
     let dropped: u64 = full.iter().map(|cpu| cpu.dropped.delta32()).sum();
     let limited: u64 = full.iter().filter_map(|cpu| cpu.flow_limit).map(Pair::delta32).sum();
-    if limited > 0 && limited * 2 > dropped {
+    if limited > 0 && limited.saturating_mul(2) > dropped {
         return "flow-limit";
     }
     let worst = full.iter().max_by_key(|cpu| cpu.dropped.delta32());

@@ -135,7 +135,7 @@ fn remedy(namespace: &Namespace, link: &Link, variant: &str) -> Remedy {
                 "Let the ring for sending hold more than its {pending} of {most} descriptors; to keep it, \
                  TxBufferSize= in a systemd .link file"
             ),
-            format!("ethtool -G {name} tx {}", (pending * 2).min(most)),
+            format!("ethtool -G {name} tx {}", pending.saturating_mul(2).min(most)),
         ),
         _ => (
             format!("Update driver and firmware of {name}, and see which of its counters grows"),

@@ -63,7 +63,7 @@ fn is_longer(evidence: &Evidence, total: &DropTotal, burst: u64) -> bool {
     let exemplars = || evidence.tracer.exemplars.iter().filter(|one| one.is_of(total));
     let longer = exemplars().filter(|one| u64::from(one.len) > burst).count();
     match exemplars().count() {
-        0 => total.bytes > total.packets * burst,
+        0 => total.bytes > total.packets.saturating_mul(burst),
         seen => longer * 2 > seen,
     }
 }

@@ -180,7 +180,7 @@ fn enlarge(
     length: Option<u64>,
 ) -> Remedy {
     let charged = truesize(length.unwrap_or(USUAL_LENGTH));
-    let needed = u64::from(rcvbuf) + burst * charged;
+    let needed = u64::from(rcvbuf).saturating_add(burst.saturating_mul(charged));
     // SO_RCVBUF is doubled by the kernel, so asking for what is needed leaves as much again.
     let maximum = namespace.sysctl("net.core.rmem_max").and_then(|max| u64::try_from(max).ok());
     let raise = maximum
