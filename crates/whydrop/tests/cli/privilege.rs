@@ -181,6 +181,33 @@ fn fewer_capabilities_cost_what_they_are_for() {
     }
 }
 
+/// Without a tracer, what a counter of the own namespace tells is told, and that it is not all.
+#[test]
+fn a_counter_alone_names_its_cause() {
+    if needs_root() {
+        return;
+    }
+    let here = Netns::new("counted");
+    let folder = scratch();
+    let within = ["ip", "netns", "exec", here.name()];
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let wrapper = [&within[..], &nobody].concat();
+    let window = ["diagnose", "--duration", "60", "--format", "json"];
+    let child = program::started_under(&wrapper, &window, &folder);
+    here.send_to_closed_port(30);
+    signal(&child, Signal::INT);
+    let output = child.wait_with_output().expect("an end");
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    let found = &seen["findings"][0];
+    assert_eq!(
+        (&found["cause"], &found["packets"]),
+        (&"udp-port-closed".into(), &30.into()),
+        "{seen}"
+    );
+    assert_eq!(seen["ledger"]["lost"], 30, "{seen}");
+    assert!(program::not_checked(&seen, "skb:kfree_skb").contains("CAP_BPF"), "{seen}");
+}
+
 /// A program file with capabilities of its own may not read some of its own files in `/proc`.
 #[test]
 fn capabilities_of_the_file() {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub(crate) fn under(wrapper: &[&str], arguments: &[&str]) -> Run {
 
 /// A copy of the program where any user can reach it. Made by another process: one that this process
 /// has open for writing could be inherited by what another test starts, and not be run meanwhile.
-pub(crate) fn copy(folder: &tempfile::TempDir) -> std::path::PathBuf {
+pub(crate) fn copy(folder: &TempDir) -> std::path::PathBuf {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
     let copy = folder.path().join("whydrop");
     let copied = run(Command::new("cp").arg(path()).arg(&copy));
@@ -90,13 +91,25 @@ pub(crate) fn needs_root() -> bool {
 }
 
 /// A folder that goes away with its guard.
-pub(crate) fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
 /// Starts the program and waits until its window is open.
 pub(crate) fn started(arguments: &[&str], ready: &Path) -> Child {
-    let mut child = Command::new(path())
+    watching(&mut Command::new(path()), arguments, ready)
+}
+
+/// As [`started`], by way of other programs, as whoever they make it.
+pub(crate) fn started_under(wrapper: &[&str], arguments: &[&str], folder: &TempDir) -> Child {
+    let copy = copy(folder);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("opened");
+    let mut command = Command::new(wrapper[0]);
+    watching(command.args(&wrapper[1..]).arg(copy), arguments, &folder.path().join("ready"))
+}
+
+fn watching(command: &mut Command, arguments: &[&str], ready: &Path) -> Child {
+    let mut child = command
         .arg(arguments[0])
         .arg("--ready-file")
         .arg(ready)
