@@ -75,7 +75,8 @@ pub(crate) const NEEDS: [Need; 8] = [
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         until: Until::End,
-        serves: "entering other network namespaces; names of XDP programs",
+        serves: "entering other network namespaces; a `/proc` of its own, mounted nowhere, to read the \
+                 settings of very many of them; names of XDP programs",
         costs: "of other network namespaces only their counters are known, or nothing",
     },
     Need {

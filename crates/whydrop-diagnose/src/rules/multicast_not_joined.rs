@@ -25,10 +25,24 @@ const SIGNATURES: &[Signature] = &[
     to_many("NOT_SPECIFIED", "__udp4_lib_rcv"),
     to_many("NOT_SPECIFIED", "__udp6_lib_rcv"),
     to_many("IP_INNOROUTES", "ip6_pkt_discard"),
+    short_to_many("__dev_forward_skb2"),
+    short_to_many("__dev_forward_skb"),
 ];
+
+/// With its Ethernet header, what every link takes (RFC 791).
+const SHORT: u64 = 14 + 576;
 
 const fn to_many(reason: &'static str, symbol: &'static str) -> Signature {
     Signature { reason, symbol, when: |total| total.marks.multicast }
+}
+
+/// What a new link says to all before its other end is up. No MTU is so small that it could refuse it.
+const fn short_to_many(symbol: &'static str) -> Signature {
+    Signature {
+        reason: "NOT_SPECIFIED",
+        symbol,
+        when: |total| total.marks.multicast && total.bytes <= total.packets.saturating_mul(SHORT),
+    }
 }
 
 /// Where datagrams for many that nobody hears are freed, with the counter of them.
@@ -69,6 +83,19 @@ fn unheard(case: &mut Case<'_>, namespace: &Namespace, symbol: &str, counter: &s
 #[cfg(test)]
 mod tests {
     use crate::{Thresholds, diagnose, sample};
+
+    #[test]
+    fn what_a_link_says_before_its_other_end_is_up_is_no_matter_of_its_mtu() {
+        let mut evidence = sample::evidence();
+        let mut total = sample::total("NOT_SPECIFIED", "__dev_forward_skb2", 3);
+        total.marks.multicast = true;
+        evidence.tracer.totals = vec![total];
+        let ledger = diagnose(&evidence, &Thresholds::default()).ledger;
+        assert_eq!((ledger.lost, ledger.benign), (0, 3));
+        evidence.tracer.totals[0].bytes = 3 * 1514;
+        let report = diagnose(&evidence, &Thresholds::default());
+        assert_eq!(report.findings[0].cause, "link-mtu-mismatch");
+    }
 
     #[test]
     fn a_broadcast_that_nobody_hears_is_told_by_its_counter() {

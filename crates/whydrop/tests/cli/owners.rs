@@ -22,9 +22,10 @@ listener.bind(('10.99.0.2', 6000))
 listener.listen()
 connection, _ = listener.accept()
 listener.close()
+connection.send(b'x')
 time.sleep(60)";
 
-/// Sends as soon as it is accepted, and is there for a while.
+/// Sends as soon as it is accepted, which it is told: before that the connection is nobody's.
 const CLIENT: &str = "import socket, time
 while True:
     try:
@@ -32,6 +33,7 @@ while True:
         break
     except OSError:
         time.sleep(0.02)
+connection.recv(1)
 connection.send(b'x' * 500)
 time.sleep(2)";
 
