@@ -20,6 +20,7 @@ mod error;
 mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod heap;
 mod kernel;
 mod loader;
 mod packet;
