@@ -52,6 +52,12 @@ impl Loss {
         Self { packets, traced: packets, counted: 0 }
     }
 
+    fn add_to(self, entry: &mut LedgerEntry) {
+        entry.packets += self.packets;
+        entry.traced += self.traced;
+        entry.counted += self.counted;
+    }
+
     /// Packets that only a counter saw.
     #[must_use]
     pub fn counted(packets: u64) -> Self {
@@ -197,9 +203,7 @@ impl<'e> Case<'e> {
     pub fn account(&mut self, cause: &'static str, loss: Loss, site: Site) {
         let same = |entry: &&mut LedgerEntry| entry.cause == cause && entry.site == site;
         if let Some(known) = self.entries.iter_mut().find(same) {
-            known.packets += loss.packets;
-            known.traced += loss.traced;
-            known.counted += loss.counted;
+            loss.add_to(known);
             return;
         }
         let class = causes::find(cause).map(|cause| cause.class);
@@ -256,9 +260,7 @@ impl<'e> Case<'e> {
         let (Some(finding), None) = (found.next(), found.next()) else { return false };
         let same = |entry: &&mut LedgerEntry| entry.cause == cause && entry.site == finding.site;
         let Some(entry) = self.entries.iter_mut().find(same) else { return false };
-        entry.packets += more.packets;
-        entry.traced += more.traced;
-        entry.counted += more.counted;
+        more.add_to(entry);
         finding.packets += more.packets;
         finding.evidence.push(evidence.clone());
         true

@@ -16,6 +16,13 @@ pub(crate) fn within(namespace: &Namespace, command: &str) -> Option<String> {
     }
 }
 
+/// What confines a command of whydrop's own to the namespace, with a space before it; empty if it has no
+/// name.
+pub(crate) fn of_netns(namespace: Option<&Namespace>) -> String {
+    let name = namespace.and_then(|namespace| namespace.name.as_ref());
+    name.map_or(String::new(), |name| format!(" --netns {}", quoted(name)))
+}
+
 /// A word for a POSIX shell.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+".contains(c);

@@ -123,10 +123,7 @@ fn conclude(
 
 /// How to learn what a counter does not tell.
 fn trace(case: &Case<'_>, namespace: &Namespace, cause: &str) -> Remedy {
-    let within = namespace
-        .name
-        .as_ref()
-        .map_or(String::new(), |name| format!(" --netns {}", command::quoted(name)));
+    let within = command::of_netns(Some(namespace));
     let summary = if case.evidence().tracer.attach == Attach::None {
         "Let the tracer see who sends them where: run it as root, or with CAP_BPF and CAP_PERFMON"
     } else {

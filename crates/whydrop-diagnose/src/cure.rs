@@ -177,6 +177,11 @@ fn measured(name: impl Into<String>, value: u64) -> EvidenceItem {
     EvidenceItem::new(EvidenceKind::State, name, value)
 }
 
+/// With half of it again, which is how much larger than needed a size is proposed.
+pub(crate) fn with_half(number: u64) -> u64 {
+    number.saturating_add(number / 2)
+}
+
 /// Rounds up to a number with two significant bits: precise enough for a setting.
 pub(crate) fn rounded_up(number: u64) -> u64 {
     let step = 1_u64 << number.max(1).ilog2().saturating_sub(2);

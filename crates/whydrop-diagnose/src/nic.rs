@@ -198,7 +198,8 @@ mod tests {
     use super::*;
 
     /// Names of statistics with the class that they must have, or `-`. Those of `virtio_net` and
-    /// `veth` are recorded on 6.18 (`virtio_net` also on kernels from 5.10 to 7.2), the others are written down from what their drivers have.
+    /// `veth` are recorded on 6.18 (`virtio_net` also on kernels from 5.10 to 7.2), the others are
+    /// written down from what their drivers have.
     const LISTS: [(&str, &str); 12] = [
         ("virtio_net", include_str!("../fixtures/ethtool/virtio_net.tsv")),
         ("veth", include_str!("../fixtures/ethtool/veth.tsv")),

@@ -50,8 +50,7 @@ fn traced(case: &mut Case<'_>) {
 
 /// How to see more of them.
 fn look_again(case: &Case<'_>, netns: Option<u64>, reason: &str) -> Remedy {
-    let name = netns.and_then(|inode| case.evidence().namespace(inode)?.name.as_ref());
-    let within = name.map_or(String::new(), |name| format!(" --netns {}", command::quoted(name)));
+    let within = command::of_netns(netns.and_then(|inode| case.evidence().namespace(inode)));
     Remedy {
         summary:
             "Look at the next ones as they happen, each with its stack and packet, and compare \

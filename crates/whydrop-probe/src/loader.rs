@@ -10,12 +10,16 @@ use std::thread;
 use aya::EbpfLoader;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::heap;
+
 /// Where there is no `sys/kernel/btf/vmlinux`.
 const ELSEWHERE: &str = "/proc";
 
 /// A loader without type information of the kernel. Who may not change a thread's root directory
 /// gets one all the same, only later.
 pub(crate) fn empty_loader<'a>() -> EbpfLoader<'a> {
+    // Whatever is loaded begins here.
+    heap::give_back();
     let made = thread::scope(|scope| {
         let maker = scope.spawn(|| {
             look_elsewhere();

@@ -17,7 +17,6 @@ use crate::attach::{Both, KINDS, Loaded, Options, load, load_both};
 use crate::clock::monotonic_ns;
 use crate::counts::Counts;
 use crate::events::Events;
-use crate::heap;
 use crate::reader::Reader;
 use crate::resolve::Resolver;
 use crate::wire::RawDrop;
@@ -57,14 +56,12 @@ pub struct RunStats {
 impl Tracer {
     /// Loads and attaches the tracer, in the first way that the kernel accepts.
     pub fn attach(options: &Options) -> Result<Self, Error> {
-        heap::give_back();
         Self::attach_loaded(load(options)?, options)
     }
 
     /// Attaches the tracer, and beside it the programs of the other tracepoints, for less than
     /// both would take one after the other. Neither needs the other.
     pub fn attach_with_events(options: &Options) -> (Result<Self, Error>, Events, Vec<NotChecked>) {
-        heap::give_back();
         match load_both(options) {
             // The kernel checks each program before it takes it: most of what is left to do, and
             // nothing that the two have in common.

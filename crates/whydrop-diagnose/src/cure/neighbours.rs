@@ -2,7 +2,7 @@
 
 use whydrop_model::{Answer, Proposal};
 
-use super::{Patient, left_out, measured, rounded_up, sysctl};
+use super::{Patient, left_out, measured, rounded_up, sysctl, with_half};
 use crate::receive;
 
 /// More bytes may wait on a device for each neighbour; not for one that never answers.
@@ -21,7 +21,7 @@ pub(super) fn queue(patient: &Patient<'_>) -> Option<Answer> {
     let charged = receive::truesize(length);
     let lost = patient.finding.packets;
     let needed = now.saturating_add(lost.saturating_mul(charged));
-    let proposed = rounded_up(needed.saturating_add(needed / 2));
+    let proposed = rounded_up(with_half(needed));
     let mut write = patient.sysctl(setting, proposed);
     write.old = Some(now.to_string());
     Some(Answer::Change(Box::new(Proposal {
@@ -36,7 +36,7 @@ pub(super) fn queue(patient: &Patient<'_>) -> Option<Answer> {
         ],
         sizing: Some(format!(
             "1.5 x ({now} + {lost} packets x {charged} bytes) = {}, rounded up to {proposed}",
-            needed + needed / 2
+            with_half(needed)
         )),
         risk: "The memory may be taken once for every address that does not answer".into(),
         weakens: None,

@@ -9,7 +9,7 @@ use whydrop_model::{
     Answer, Link, LinkAttribute, Proposal, Qdisc, Shortage, Target, TcHandle, Write,
 };
 
-use super::{Patient, left_out, measured, rounded_up};
+use super::{Patient, left_out, measured, rounded_up, with_half};
 use crate::receive;
 
 /// Kinds whose limit can be changed while packets wait in them.
@@ -32,7 +32,7 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
     let (target, now, unit) = limit_of(link, settable(patient, qdisc))?;
     let each = if unit == "bytes" { length } else { 1 };
     let needed = now.saturating_add(drops.saturating_mul(each));
-    let proposed = rounded_up(needed.saturating_add(needed / 2));
+    let proposed = rounded_up(with_half(needed));
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let {target} be {proposed} {unit} instead of {now}"),
         writes: vec![Write {
@@ -50,7 +50,7 @@ pub(super) fn limit(patient: &Patient<'_>) -> Option<Answer> {
             "1.5 x ({now} + {drops} packets{}) = {}, rounded up to {proposed}; all drops of the window \
              count as one burst",
             if each > 1 { format!(" x {each} bytes") } else { String::new() },
-            needed + needed / 2
+            with_half(needed)
         )),
         risk: "A longer queue is delay for everything behind it".into(),
         weakens: None,

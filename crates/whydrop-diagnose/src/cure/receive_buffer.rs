@@ -33,6 +33,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
     let burst = receive::burst(socket);
     let charged = receive::truesize(length.unwrap_or(receive::USUAL_LENGTH));
     let needed = now.saturating_add(burst.saturating_mul(charged));
+    let doubled = needed.saturating_mul(2);
     let endpoint = socket.local?.to_string();
     let cap = patient.namespace.sysctl("net.core.rmem_max").and_then(|cap| u64::try_from(cap).ok());
     let too_low = cap.is_some_and(|cap| cap < needed);
@@ -53,9 +54,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
         summary: format!(
             "Give {} (pid {}) a receive buffer of {} bytes instead of {now} for UDP {endpoint}, on its own \
              socket",
-            owner.comm,
-            owner.pid,
-            needed.saturating_mul(2)
+            owner.comm, owner.pid, doubled
         ),
         writes: vec![Write {
             netns: patient.netns(),
@@ -66,7 +65,7 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
                 endpoint: endpoint.clone(),
             }),
             old: Some(now.to_string()),
-            new: (needed.saturating_mul(2)).to_string(),
+            new: doubled.to_string(),
         }],
         measured: vec![
             measured("bytes of buffer", now),
@@ -75,9 +74,8 @@ fn larger_buffer(patient: &Patient<'_>, socket: &Socket) -> Option<Answer> {
             measured("datagrams read in the window", patient.grown("Udp.InDatagrams")),
         ],
         sizing: Some(format!(
-            "2 x ({now} + {burst} datagrams x {charged} bytes) = {}: SO_RCVBUF={needed}, which the kernel \
-             doubles",
-            needed.saturating_mul(2)
+            "2 x ({now} + {burst} datagrams x {charged} bytes) = {doubled}: SO_RCVBUF={needed}, which the \
+             kernel doubles"
         )),
         risk: "A full buffer is memory, and what waits at its end is read late".into(),
         weakens: None,

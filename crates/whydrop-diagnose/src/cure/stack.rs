@@ -2,7 +2,7 @@
 
 use whydrop_model::{Answer, Proposal};
 
-use super::{Patient, left_out, measured, rounded_up, sysctl};
+use super::{Patient, left_out, measured, rounded_up, sysctl, with_half};
 
 /// Longest time for which an entry of a connection that is over stays (`tcp_timeouts`,
 /// `net/netfilter/nf_conntrack_proto_tcp.c`), where the setting could not be read.
@@ -24,7 +24,7 @@ pub(super) fn conntrack(patient: &Patient<'_>) -> Option<Answer> {
     let needed = now.saturating_add(
         patient.finding.packets.saturating_mul(lives).saturating_mul(1000).div_ceil(millis),
     );
-    let proposed = rounded_up(needed.saturating_add(needed / 2));
+    let proposed = rounded_up(with_half(needed));
     let mut writes = Vec::new();
     if let Some(buckets) = value(BUCKETS) {
         // A multiple of what is there: the kernel rounds up to whole pages otherwise
@@ -68,7 +68,7 @@ pub(super) fn cpu_backlog(patient: &Patient<'_>) -> Option<Answer> {
     let worst = patient.evidence.softnet.iter().max_by_key(|cpu| cpu.dropped.delta32())?;
     let dropped = worst.dropped.delta32();
     let needed = now + dropped;
-    let proposed = rounded_up(needed.saturating_add(needed / 2));
+    let proposed = rounded_up(with_half(needed));
     Some(Answer::Change(Box::new(Proposal {
         summary: format!("Let {proposed} packets instead of {now} wait for each CPU ({BACKLOG})"),
         writes: vec![sysctl(host, BACKLOG, proposed)],
@@ -80,7 +80,7 @@ pub(super) fn cpu_backlog(patient: &Patient<'_>) -> Option<Answer> {
         sizing: Some(format!(
             "1.5 x ({now} + {dropped} dropped) = {}, rounded up to {proposed}; all drops of the window count \
              as one burst",
-            needed + needed / 2
+            with_half(needed)
         )),
         risk: "What waits longer is delivered later".into(),
         weakens: None,
