@@ -24,25 +24,39 @@ const TOOLS: &[Tool] = &[
 /// Runs the task.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     match arguments {
-        [] => FOLDERS.iter().try_for_each(|folder| rebuild(&root.join(folder))),
+        [] => rebuild(root),
         [option] if option == "--check" => check(root),
         [other, ..] => Err(crate::Usage(format!("`bpf` takes only --check, got `{other}`")).into()),
     }
 }
 
-fn rebuild(folder: &Path) -> Result<()> {
+/// Elsewhere first: this task is built with the objects that it replaces, so that without them it could
+/// not be run again.
+fn rebuild(root: &Path) -> Result<()> {
     need_compiler()?;
-    for source in sources(folder)? {
-        compile(folder, &source, Path::new(&object_of(&source)))?;
+    let scratch = scratch(root)?;
+    for folder in FOLDERS {
+        let folder = root.join(folder);
+        for source in sources(&folder)? {
+            let (built, object) =
+                (scratch.join(object_of(&source)), folder.join(object_of(&source)));
+            compile(&folder, &source, &built)?;
+            fs::copy(&built, &object).with_context(|| format!("writing {}", object.display()))?;
+        }
     }
     Ok(())
+}
+
+fn scratch(root: &Path) -> Result<PathBuf> {
+    let scratch = root.join("target/xtask-bpf");
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    Ok(scratch)
 }
 
 /// Builds every object anew, elsewhere, and compares it with the one checked in.
 fn check(root: &Path) -> Result<()> {
     need_compiler()?;
-    let scratch = root.join("target/xtask-bpf");
-    fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let scratch = scratch(root)?;
     let (mut problems, mut objects) = (Vec::new(), 0);
     for folder in FOLDERS {
         let folder = root.join(folder);
