@@ -26,10 +26,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 const IDLE: f64 = 0.1;
 
 /// The commands that people leave running.
-const COMMANDS: [(&str, &[&str]); 3] = [
+const COMMANDS: [(&str, &[&str]); 4] = [
     ("`diagnose`", &["diagnose", "--duration", "600"]),
     ("`watch`", &["watch"]),
     ("`watch --quick --count`", &["watch", "--quick", "--count"]),
+    ("`top`", &["top"]),
 ];
 
 /// A command at work, and what was measured of it.

@@ -131,7 +131,8 @@ pub(super) fn whydrop(program: &Path, arguments: &[&str]) -> Result<Process> {
     let ready = Ready::new();
     let mut all = vec![arguments[0], "--ready-file", ready.path()];
     all.extend(&arguments[1..]);
-    let mut process = Process::start(program, &all)?;
+    let start = if arguments[0] == "top" { Process::start_on_terminal } else { Process::start };
+    let mut process = start(program, &all)?;
     process.wait_until("whydrop opened its window", || ready.is_there())?;
     Ok(process)
 }

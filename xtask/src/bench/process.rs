@@ -1,12 +1,22 @@
 //! What a process takes, from `/proc`.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// Of a terminal that nobody looks at.
+const SCREEN: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
 
 /// Ticks per second of the times in `/proc/PID/stat`, the same on every Linux.
 const TICKS: f64 = 100.0;
@@ -17,13 +27,39 @@ pub(super) struct Process(Child);
 impl Process {
     /// Starts it with its output going nowhere.
     pub(super) fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(program, arguments, || Ok(Stdio::null()))
+    }
+
+    /// Starts it on a terminal, where nobody looks at what it draws.
+    pub(super) fn start_on_terminal(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let mut screen = File::from(openpt(flags).context("a pseudo-terminal")?);
+        unlockpt(&screen).context("a pseudo-terminal")?;
+        let path = PathBuf::from(OsString::from_vec(ptsname(&screen, Vec::new())?.into_bytes()));
+        tcsetwinsize(&screen, SCREEN).context("the size of a pseudo-terminal")?;
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NOCTTY.bits().cast_signed())
+            .open(path)?;
+        let process = Self::start_with(program, arguments, || Ok(terminal.try_clone()?.into()))?;
+        // Ends once the program has closed the terminal.
+        thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
+        Ok(process)
+    }
+
+    fn start_with(
+        program: &Path,
+        arguments: &[&str],
+        stream: impl Fn() -> Result<Stdio>,
+    ) -> Result<Self> {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdin(stream()?)
+            .stdout(stream()?)
+            .stderr(stream()?)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         Ok(Self(child))
