@@ -11,7 +11,7 @@ use whydrop_model::{
     Cgroup, CpuSide, Namespace, NeighbourTable, NotChecked, ProtocolMemory, SoftnetCpu,
 };
 
-use crate::worker::Worker;
+use crate::worker::{Request, Worker};
 use crate::{Error, Roots};
 
 /// What is observed, and how often.
@@ -24,7 +24,8 @@ pub struct Options {
     /// 10 ms at least. Where that would take more than 5 % of one CPU,
     /// namespaces take turns, the busy ones more often, and [`Observation::not_checked`] tells the
     /// real interval. While all queues are empty and no packet comes into the host, there are looks
-    /// every two seconds only: they would show the same.
+    /// every five seconds only: they would show the same. Where that lasts, whether packets come in is
+    /// asked twice a second, or when [`Watch::hurry`] says that they do.
     pub look_every: Duration,
     /// Where the kernel's files are.
     pub roots: Roots,
@@ -40,7 +41,7 @@ impl Default for Options {
 /// of the program stays where it is. Dropping it ends the thread without a result.
 #[derive(Debug)]
 pub struct Watch {
-    stop: Sender<()>,
+    requests: Sender<Request>,
     thread: JoinHandle<Option<Observation>>,
 }
 
@@ -78,7 +79,7 @@ impl Watch {
     ///
     /// Only if nothing at all can be observed; see [`Error`].
     pub fn open(options: Options) -> Result<Self, Error> {
-        let (stop, stopped) = mpsc::channel();
+        let (requests, asked) = mpsc::channel();
         let (opened, ready) = mpsc::channel();
         let thread = Builder::new()
             .name("whydrop-collect".into())
@@ -92,20 +93,26 @@ impl Watch {
                     }
                 };
                 opened.send(Ok(())).ok()?;
-                worker.run(&stopped).then(|| worker.close())
+                worker.run(&asked).then(|| worker.close())
             })
             .map_err(Error::Thread)?;
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self { stop, thread }),
+            Ok(Ok(())) => Ok(Self { requests, thread }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Thread(io::Error::other("it ended early"))),
         }
     }
 
+    /// Says that something is going on: queues are looked at now, unless that is due soon anyway.
+    pub fn hurry(&self) {
+        // If the thread is gone already, joining it tells.
+        let _ = self.requests.send(Request::Look);
+    }
+
     /// Reads everything a second time, names the owners of the listeners, and ends the observation.
     pub fn close(self) -> Observation {
         // If the thread is gone already, joining it tells.
-        let _ = self.stop.send(());
+        let _ = self.requests.send(Request::Close);
         self.thread.join().ok().flatten().unwrap_or_else(|| Observation {
             opened: SystemTime::now(),
             length: Duration::ZERO,
@@ -221,8 +228,8 @@ mod tests {
     #[test]
     fn a_watch_that_is_dropped_ends_its_thread() {
         let proc = Proc::new("dropped");
-        let Watch { stop, thread } = proc.watch();
-        drop(stop);
+        let Watch { requests, thread } = proc.watch();
+        drop(requests);
         assert!(thread.join().unwrap().is_none());
     }
 }

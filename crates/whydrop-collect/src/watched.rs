@@ -124,6 +124,14 @@ impl Pace {
         self.looks + self.spared
     }
 
+    /// The host was at rest until now: looks that would have come since the last one, one `every` so
+    /// often, would have shown nothing new.
+    pub(crate) fn rest(&mut self, now: Instant, every: Duration) {
+        let missed =
+            self.last.map_or(0, |last| (now - last + every / 2).as_millis() / every.as_millis());
+        self.spared += u32::try_from(missed.saturating_sub(1)).unwrap_or(0);
+    }
+
     /// What a look now would show is known.
     pub(crate) fn spare(&mut self, now: Instant) {
         self.spared += 1;
@@ -399,5 +407,29 @@ impl Watched {
             legacy_tables: std::mem::take(&mut end.stack.legacy_tables),
             legacy_chains: merge::legacy_chains(before, &mut end),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_a_rest_spares_do_not_make_the_others_rare() {
+        let every = Duration::from_millis(100);
+        let first = Instant::now();
+        let mut pace = Pace { looks: 1, first: Some(first), last: Some(first), ..Pace::default() };
+        for turn in 1..=4 {
+            let now = first + turn * Duration::from_millis(510);
+            pace.rest(now, every);
+            pace.spare(now);
+        }
+        assert_eq!(pace.interval(every), Some(Duration::from_millis(102)));
+        let late = first + Duration::from_secs(4);
+        pace.spare(late);
+        assert!(
+            pace.interval(every) > Some(every * 3 / 2),
+            "nobody said that the host was at rest"
+        );
     }
 }

@@ -47,6 +47,9 @@ const STILL_PAUSE: Duration = CENSUS_PAUSE;
 /// To find such a one may take one part in so many of a CPU.
 const LONGEST_CENSUS_PAUSE: Duration = Duration::from_secs(5);
 const IDLE_CENSUS_SHARE: u32 = 2000;
+/// On a host at rest it is asked this rarely whether a packet came in: to wake up is most of what it
+/// costs to observe one.
+const REST_PAUSE: Duration = Duration::from_millis(500);
 /// Shortest time between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// With more namespaces than this, reading the counters at each look too costs more than it tells.
@@ -55,6 +58,15 @@ const FEW: usize = 50;
 const FEW_LOOKS: u32 = 10;
 /// Open files of the rest of the program that must still fit.
 const SPARE_FILES: u64 = 128;
+
+/// What the worker is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Request {
+    /// A look, if it would be long until the next.
+    Look,
+    /// The end.
+    Close,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -174,15 +186,16 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Looks until `stop` says so. False if the observer went away without asking for the rest.
-    pub(crate) fn run(&mut self, stop: &Receiver<()>) -> bool {
+    /// Looks until it is asked to close. False if the observer went away without asking for that.
+    pub(crate) fn run(&mut self, requests: &Receiver<Request>) -> bool {
         self.find_owners(false);
         let mut next = Instant::now() + self.options.look_every;
         loop {
-            match stop.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(()) => return true,
+            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Request::Close) => return true,
+                Ok(Request::Look) if !self.still.is_rest(Instant::now()) => continue,
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Request::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
             let still = self.read_backlog();
             if !still || Instant::now() >= self.refresh_due {
@@ -190,14 +203,18 @@ impl Worker {
                 self.refresh_due = Instant::now() + STILL_PAUSE;
                 let thorough = self.census_is_due();
                 self.refresh(thorough);
-                self.look(began);
+                self.look(began, still);
                 if Instant::now() >= self.owners_due {
                     self.find_owners(false);
                 }
                 self.go_home();
             }
             // Never pile up: a look that came late does not make the next one hurry.
-            next = (next + self.options.look_every).max(Instant::now());
+            let now = Instant::now();
+            next = (next + self.options.look_every).max(now);
+            if self.still.is_rest(now) {
+                next = next.max(self.refresh_due.min(now + REST_PAUSE));
+            }
         }
     }
 
@@ -408,18 +425,25 @@ impl Worker {
         }
         let now = Instant::now();
         let still = self.still.holds(&self.rows, now);
-        if still {
-            self.watched.values_mut().for_each(|watched| watched.pace.spare(now));
+        let rest = self.still.is_rest(now);
+        for watched in self.watched.values_mut() {
+            if rest {
+                watched.pace.rest(now, self.options.look_every);
+            }
+            if still {
+                watched.pace.spare(now);
+            }
         }
         still
     }
 
     /// Looks at the queues of as many namespaces as the allowance permits: first those that waited
     /// longest, a busy one counting eight times its wait. What was spent since `began` is paid first.
-    fn look(&mut self, began: i64) {
+    /// Where the host is `still`, only if there are new ones.
+    fn look(&mut self, began: i64, still: bool) {
         let now = Instant::now();
         let any_new = self.watched.values().any(|watched| watched.pace.looks == 0);
-        if self.still.holds(&self.rows, now) && !any_new {
+        if still && !any_new {
             return;
         }
         self.look_at_memory();
@@ -561,11 +585,11 @@ mod tests {
         };
         let first = looks(&worker);
         worker.allowance = -1_000_000_000;
-        worker.look(cpu_time());
+        worker.look(cpu_time(), false);
         assert_eq!(looks(&worker), first, "still in debt");
         assert!(worker.waited);
         worker.allowance = 0;
-        worker.look(cpu_time());
+        worker.look(cpu_time(), false);
         assert!(looks(&worker) > first);
     }
 }

@@ -29,6 +29,9 @@ const volatile __u8 stacks = 1;	       /* exemplars carry the kernel stack */
 const volatile __u32 more = 0;	       /* bytes beyond PACKET_BYTES, multiple of 8 */
 const volatile __u32 wakeup_bytes = 0; /* wake the reader when so much waits */
 
+/* When the latest exemplar was made. CPUs may race for it; that is a wake-up more or less. */
+volatile __u64 shown_ns SEC(".data.shown") = 0;
+
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	MAP_NUMBER(max_entries, REMAINDERS);
@@ -52,7 +55,7 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	struct sock *sk = rx_sk;
 	struct exemplar *to;
 	__u64 fixed = stacks ? sizeof(*to) : __builtin_offsetof(struct exemplar, stack);
-	__u64 wakeup = BPF_RB_NO_WAKEUP;
+	__u64 wakeup = BPF_RB_NO_WAKEUP, before = shown_ns;
 
 	to = bpf_ringbuf_reserve(&exemplars, fixed + more, 0);
 	if (!to) {
@@ -62,6 +65,7 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 	count(COUNTER_SAMPLED);
 	to->key = *key;
 	to->time_ns = bpf_ktime_get_ns();
+	shown_ns = to->time_ns;
 	to->len = GET(0, skb, len);
 	to->more_bytes = 0;
 	to->reserved = 0;
@@ -90,7 +94,8 @@ static __noinline int show(void *ctx, struct sk_buff *skb, const struct key *key
 		if (bytes > 0)
 			to->stack_bytes = bytes;
 	}
-	if (bpf_ringbuf_query(&exemplars, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+	if (before + REST_NS <= to->time_ns ||
+	    bpf_ringbuf_query(&exemplars, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
 		wakeup = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(to, wakeup);
 	return 0;

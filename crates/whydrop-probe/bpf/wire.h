@@ -101,6 +101,9 @@ _Static_assert(sizeof(struct bucket) == 448, "bucket");
 #define COUNTER_RING_FULL 1
 #define COUNTERS 2
 
+/* An exemplar wakes the reader if none was made for so long. */
+#define REST_NS 250000000
+
 /* Whose socket an exemplar shows. */
 #define SOCKET_NONE 0
 #define SOCKET_OWNER 1	  /* skb->sk */

@@ -7,7 +7,7 @@ use aya::maps::{Map, MapData, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Error;
-use crate::wire::RawDrop;
+use crate::wire::{REST_NS, RawDrop};
 
 /// The reading end of the ring of exemplars.
 pub struct Reader {
@@ -16,6 +16,9 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Where none was made for so long, the next exemplar ends [`poll`](Self::poll).
+    pub const REST: Duration = Duration::from_nanos(REST_NS as u64);
+
     /// `stacks` says whether the records carry stacks.
     pub(crate) fn new(map: Map, stacks: bool) -> Result<Self, Error> {
         let ring =
@@ -23,11 +26,13 @@ impl Reader {
         Ok(Self { ring, stacks })
     }
 
-    /// Waits until a good part of the ring is filled, or for the timeout, then takes all there is;
-    /// returns how many. A signal ends the wait early.
+    /// Waits for the first exemplar after a [`REST`](Self::REST), until a good part of the ring is
+    /// filled, or for the timeout; then takes all there is and returns how many. A signal ends the
+    /// wait early.
     ///
     /// The kernel side does not wake the reader for every drop, which would cost the traffic more
-    /// than the drop itself: the timeout is how old an exemplar may get. 50 ms suits a person.
+    /// than the drop itself: while they keep coming the timeout is how old an exemplar may get. 50 ms
+    /// suits a person.
     pub fn poll(
         &mut self,
         timeout: Duration,

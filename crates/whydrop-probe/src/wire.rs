@@ -28,6 +28,9 @@ pub(crate) const COUNTER_SAMPLED: u32 = 0;
 /// Element of the counters: drops that found the ring full.
 pub(crate) const COUNTER_RING_FULL: u32 = 1;
 
+/// An exemplar wakes the reader if none was made for so many nanoseconds.
+pub(crate) const REST_NS: u32 = 250_000_000;
+
 const MARK_SYN: u8 = 0x01;
 const MARK_MULTICAST: u8 = 0x02;
 const MARK_EMPTY: u8 = 0x04;
@@ -344,6 +347,7 @@ mod tests {
             ("REMAINDER_PER_SUBSYSTEM", REMAINDER_PER_SUBSYSTEM),
             ("COUNTER_SAMPLED", COUNTER_SAMPLED),
             ("COUNTER_RING_FULL", COUNTER_RING_FULL),
+            ("REST_NS", REST_NS),
             ("MORE_BYTES", MORE_BYTES),
             ("PACKET_BYTES", PACKET_BYTES),
             ("MARK_SYN", MARK_SYN.into()),

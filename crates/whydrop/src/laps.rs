@@ -92,7 +92,11 @@ impl Laps {
     /// Waits for a short time.
     pub(crate) fn wait(&mut self, at_most: Duration) -> Waited {
         let left = self.due.saturating_duration_since(Instant::now());
-        self.trace.wait(left.min(at_most));
+        if self.trace.wait(left.min(at_most))
+            && let Some(counters) = &self.counters
+        {
+            counters.hurry();
+        }
         let now = Instant::now();
         if now < self.due {
             return Waited::Not;

@@ -52,7 +52,9 @@ pub(crate) fn observe(
     let mut progress = Progress::new(duration);
     while let Some(left) = duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
         progress.update(left, Some(trace.kept() as u64));
-        trace.wait(left.min(LONG_TICK));
+        if trace.wait(left.min(LONG_TICK)) {
+            counters.hurry();
+        }
     }
     drop(progress);
     let counted = counters.close();

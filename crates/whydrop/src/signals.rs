@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::event::{Timespec, poll};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
@@ -38,6 +40,12 @@ impl Ended {
     pub(crate) fn yet(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
+}
+
+/// Waits. A signal ends it, which a sleep of the standard library goes on after.
+pub(crate) fn pause(at_most: Duration) {
+    let limit = Timespec::try_from(at_most).unwrap_or_default();
+    let _ = poll(&mut [], Some(&limit));
 }
 
 /// True if this process ignores a signal, by the will of whoever started it.

@@ -2,13 +2,13 @@
 //! none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 use std::time::Duration;
 
 use whydrop_model::{EventEvidence, Namespace, NotChecked, TracerEvidence};
 use whydrop_probe::{Error, Events, Key, Options, RawDrop, Reader, Resolver, Tracer};
 
 use crate::cli::Observe;
+use crate::signals::pause;
 
 /// Exemplars of one key kept as evidence. The tracer already thins them out; this bounds a long
 /// window.
@@ -80,18 +80,21 @@ impl Trace {
         !self.events.any_kept() && self.tracing.as_ref().is_ok_and(|running| of_drops(running))
     }
 
-    /// Takes what exemplars there are, and waits for more.
-    pub(crate) fn wait(&mut self, at_most: Duration) {
+    /// Waits for drops, and takes those that there are. True if there were some.
+    pub(crate) fn wait(&mut self, at_most: Duration) -> bool {
         self.events.drain();
-        let Ok(running) = &mut self.tracing else { return thread::sleep(at_most) };
-        let Running { reader: Some(reader), kept, .. } = running.as_mut() else {
-            return thread::sleep(at_most);
+        let running = self.tracing.as_mut().map(Box::as_mut);
+        let Ok(Running { reader: Some(reader), kept, .. }) = running else {
+            pause(at_most);
+            return false;
         };
         // An unreadable ring costs exemplars; the totals do not depend on it.
-        if let Err(error) = reader.poll(at_most, &mut |drop| kept.keep(drop)) {
+        let taken = reader.poll(at_most, &mut |drop| kept.keep(drop)).unwrap_or_else(|error| {
             kept.unreadable = Some(error.to_string());
-            thread::sleep(at_most);
-        }
+            pause(at_most);
+            0
+        });
+        taken > 0
     }
 
     /// Closes the window and gives everything its name. Without a tracer, says why.

@@ -10,30 +10,54 @@ use crate::collectors::softnet_stat::{Taken, taken};
 
 /// Longest time without a look, for what changes without a packet: a server that begins to listen.
 const LONGEST: Duration = Duration::from_secs(5);
+/// A host where no packet came in for so long is at rest.
+const REST: Duration = Duration::from_secs(3);
 
 /// What is known since the latest look that found nothing going on.
 #[derive(Debug, Default)]
 pub(super) struct Stillness {
-    since: Option<(Instant, Vec<Taken>)>,
+    since: Option<Since>,
+}
+
+#[derive(Debug)]
+struct Since {
+    looked: Instant,
+    /// When the first such look was after a packet came in.
+    began: Instant,
+    taken: Vec<Taken>,
 }
 
 impl Stillness {
     /// True if a look at `now` would show what the latest one showed.
     pub(super) fn holds(&self, rows: &[SoftnetFacts], now: Instant) -> bool {
-        let Some((since, before)) = &self.since else { return false };
-        now - *since < LONGEST
-            && !rows.is_empty()
-            && rows.iter().map(taken).eq(before.iter().copied())
+        let Some(since) = &self.since else { return false };
+        now - since.looked < LONGEST && since.is_unmoved(rows)
+    }
+
+    /// True if that has been so for long.
+    pub(super) fn is_rest(&self, now: Instant) -> bool {
+        self.since.as_ref().is_some_and(|since| now - since.began >= REST)
     }
 
     /// All was looked at, after `rows` were read, and nothing was going on.
     pub(super) fn begin(&mut self, rows: &[SoftnetFacts], now: Instant) {
-        self.since = Some((now, rows.iter().map(taken).collect()));
+        let began = match &self.since {
+            Some(since) if since.is_unmoved(rows) => since.began,
+            _ => now,
+        };
+        self.since = Some(Since { looked: now, began, taken: rows.iter().map(taken).collect() });
     }
 
     /// Something is going on, or was not looked at.
     pub(super) fn end(&mut self) {
         self.since = None;
+    }
+}
+
+impl Since {
+    /// True if no packet came in; false also where that is not told.
+    fn is_unmoved(&self, rows: &[SoftnetFacts]) -> bool {
+        !rows.is_empty() && rows.iter().map(taken).eq(self.taken.iter().copied())
     }
 }
 
@@ -73,5 +97,22 @@ mod tests {
         let began = Instant::now();
         still.begin(&[], began);
         assert!(!still.holds(&[], began));
+        still.begin(&[], began + REST);
+        assert!(!still.is_rest(began + REST));
+    }
+
+    #[test]
+    fn rest_is_stillness_that_lasts() {
+        let mut still = Stillness::default();
+        let began = Instant::now();
+        still.begin(&row(5, 0), began);
+        assert!(!still.is_rest(began + REST / 2));
+        still.begin(&row(5, 0), began + REST / 2);
+        assert!(still.is_rest(began + REST), "the look between them found nothing new");
+        still.begin(&row(6, 0), began + REST);
+        assert!(!still.is_rest(began + REST), "a packet came in");
+        assert!(still.is_rest(began + 2 * REST));
+        still.end();
+        assert!(!still.is_rest(began + 2 * REST));
     }
 }

@@ -1,13 +1,15 @@
 //! Every drop is counted, once, under the right key.
 
-use std::thread;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
+use rustix::thread::gettid;
 use whydrop_model::{Attach, Marks};
-use whydrop_probe::{Options, Tracer};
+use whydrop_probe::{Options, RawDrop, Reader, Tracer};
 
 use crate::pair::{A, ADDRESSES, B, NOBODY, Pair};
-use crate::{MOUNT_TRACEFS, packets, passed_elsewhere, totals, trace, turn, wait_until};
+use crate::{MOUNT_TRACEFS, PATIENCE, packets, passed_elsewhere, totals, trace, turn, wait_until};
 
 /// 20 bytes of IP header, 8 of UDP, 18 of payload.
 const DATAGRAM: u64 = 46;
@@ -160,6 +162,44 @@ fn a_ring_that_nobody_reads_costs_details_and_no_count() {
     // Others may drop as well.
     assert!(read > 0 && evidence.ring_full > 0, "{read} read, {} not", evidence.ring_full);
     assert!(read + evidence.ring_full >= SENT, "{read} read, {} not", evidence.ring_full);
+}
+
+/// A poll that nothing ends takes as long as it may.
+#[test]
+fn the_first_drop_after_a_rest_wakes_the_reader() {
+    let Some(_turn) = turn() else { return };
+    let pair = Pair::new();
+    let inode = u32::try_from(pair.inode(B)).expect("an inode");
+    let mut tracer = Tracer::attach(&Options::default()).expect("attached");
+    let mut reader = tracer.reader().expect("the first reader");
+    tracer.open_window().expect("opened");
+    for round in 0..2 {
+        let mut others = 0;
+        // Drops elsewhere end a rest, too.
+        while reader.poll(2 * Reader::REST, &mut |_| {}).expect("polled") > 0 {
+            others += 1;
+            assert!(others < 100, "this host never rests");
+        }
+        let (begins, begun) = mpsc::channel();
+        let (seen, took) = thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                begins.send(gettid()).expect("somebody waits");
+                let (mut seen, began) = (false, Instant::now());
+                while !seen && began.elapsed() < PATIENCE {
+                    let keep = &mut |drop: RawDrop| seen |= drop.key.netns == inode;
+                    reader.poll(PATIENCE, keep).expect("polled");
+                }
+                (seen, began.elapsed())
+            });
+            let thread = begun.recv().expect("a thread").as_raw_nonzero();
+            let status = format!("/proc/self/task/{thread}/status");
+            // What is in the ring before the reader waits, it would see without being woken.
+            wait_until(|| fs::read_to_string(&status).is_ok_and(|it| it.contains("S (sleeping)")));
+            pair.send(&format!("{}:4245", ADDRESSES[B]), 1);
+            reading.join().expect("the reader")
+        });
+        assert!(seen && took < PATIENCE, "not woken in round {round}");
+    }
 }
 
 #[test]

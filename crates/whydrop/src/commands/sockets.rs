@@ -11,7 +11,7 @@ use crate::cli::{Plain, Sockets};
 use crate::observe::{LONG_TICK, announce};
 use crate::privilege::{Part, Privileges};
 use crate::progress::Progress;
-use crate::signals::Ended;
+use crate::signals::{Ended, pause};
 use crate::{failure, output};
 
 /// Runs the command.
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Sockets) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(options.duration);
     while let Some(left) = options.duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
         progress.update(left, None);
-        std::thread::sleep(left.min(LONG_TICK));
+        pause(left.min(LONG_TICK));
     }
     drop(progress);
     let seen = watch.close();

@@ -19,11 +19,11 @@ use super::screen::Screen;
 use super::surroundings::{Answer, Look};
 use super::{benign, tell};
 use crate::cli::{Lines, Watch};
-use crate::observe::{TICK, announce};
+use crate::observe::{LONG_TICK, announce};
 use crate::privilege::Privileges;
 use crate::signals::Ended;
 
-/// How soon a drop is read while they keep coming; the first after a while may take a [`TICK`].
+/// How soon a drop is read while they keep coming. The first after a while wakes the reader.
 const PROMPT: Duration = Duration::from_millis(50);
 
 /// Drops that wait for what is known of the host, at most. More are shown with what was known last.
@@ -76,11 +76,15 @@ pub(super) fn run(
     let mut look = look.transpose()?;
     let mut reader = tracer.reader();
     let mut waiting = Vec::new();
-    let mut patience = PROMPT;
+    let mut busy = Instant::now();
     while !ended.yet() && options.duration.is_none_or(|limit| opened.elapsed() < limit) {
-        let left = options.duration.map_or(TICK, |limit| limit.saturating_sub(opened.elapsed()));
+        let patience = if busy.elapsed() > Reader::REST { LONG_TICK } else { PROMPT };
+        let left =
+            options.duration.map_or(patience, |limit| limit.saturating_sub(opened.elapsed()));
         take(reader.as_mut(), left.min(patience), look.as_ref(), &mut waiting)?;
-        patience = if waiting.is_empty() { TICK.min(patience * 2) } else { PROMPT };
+        if !waiting.is_empty() {
+            busy = Instant::now();
+        }
         if options.count {
             desk.remember(waiting.drain(..));
         } else {
