@@ -9,6 +9,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("description", "shown in every list"),
     ("license", "publishing is refused without it"),
     ("readme", "the page of the crate"),
+    ("documentation", "where its reference is"),
     ("keywords", "how it is found"),
     ("categories", "where it is listed"),
     ("rust_version", "what cargo chooses a version by"),
@@ -63,7 +64,8 @@ mod tests {
     fn a_published_crate_says_what_it_is() {
         let complete = json!({
             "name": "a", "publish": null, "description": "It", "license": "MIT",
-            "readme": "README.md", "keywords": ["k"], "categories": ["c"], "rust_version": "1.88",
+            "readme": "README.md", "documentation": "https://docs.rs/a", "keywords": ["k"],
+            "categories": ["c"], "rust_version": "1.88",
         });
         let mut bare = complete.clone();
         bare["name"] = "b".into();
