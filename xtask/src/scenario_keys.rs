@@ -32,6 +32,8 @@ namespaces is changed, and nothing stays behind.
     whydrop lab run NAME --repeat 10     ten times
     whydrop lab shell NAME               its traffic again and again, while you look at it from a shell
 
+NAME is a scenario, or a cause, as in a report: that stands for all scenarios that reproduce it.
+
 A scenario is one file in [scenarios](../crates/whydrop-lab/scenarios). It is right if
 
 - its counters moved as it claims (`counters`), or else no report could be judged by it;

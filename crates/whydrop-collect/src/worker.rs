@@ -209,9 +209,10 @@ impl Worker {
                 }
                 self.go_home();
             }
-            // Never pile up: a look that came late does not make the next one hurry.
+            // Never pile up: a look that came late does not make the next one hurry, nor does one that
+            // came early make it late.
             let now = Instant::now();
-            next = (next + self.options.look_every).max(now);
+            next = (next.min(now) + self.options.look_every).max(now);
             if self.still.is_rest(now) {
                 next = next.max(self.refresh_due.min(now + REST_PAUSE));
             }
@@ -542,6 +543,7 @@ mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::net::TcpListener;
     use std::process::{Command, Stdio};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -591,5 +593,28 @@ mod tests {
         worker.allowance = 0;
         worker.look(cpu_time(), false);
         assert!(looks(&worker) > first);
+    }
+
+    #[test]
+    fn only_a_worker_at_rest_hurries() {
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut worker = Worker::open(Options::default()).unwrap();
+        let mut looks_when_asked = |before: Stillness| {
+            let (asks, asked) = mpsc::channel();
+            asks.send(Request::Look).unwrap();
+            asks.send(Request::Close).unwrap();
+            worker.still = before;
+            let looks = |worker: &Worker| -> u32 {
+                worker.watched.values().map(|watched| watched.pace.looks).sum()
+            };
+            let first = looks(&worker);
+            assert!(worker.run(&asked));
+            looks(&worker) - first
+        };
+        let row = softnet_stat::rows("1 0 0 0 0 0 0 0 0\n").next().unwrap();
+        let mut rest = Stillness::default();
+        rest.begin(&[row], Instant::now().checked_sub(Duration::from_secs(60)).unwrap());
+        assert_eq!(looks_when_asked(Stillness::default()), 0, "a look is due soon");
+        assert!(looks_when_asked(rest) > 0);
     }
 }

@@ -503,7 +503,7 @@ pub(crate) enum LabCommand {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(crate) struct LabRun {
-    /// Names of scenarios
+    /// Names of scenarios; that of a cause stands for all that reproduce it
     #[arg(value_name = "NAME", required_unless_present = "all")]
     pub(crate) names: Vec<String>,
     /// Every scenario

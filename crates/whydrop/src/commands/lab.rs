@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::json;
-use whydrop_lab::{Job, LabError, Outcome, Runner, ScenarioInfo};
+use whydrop_diagnose::knowledge::nearest;
+use whydrop_lab::{Job, Outcome, Runner, ScenarioInfo};
 use whydrop_show::style::{FAINT, STRONG};
 
 use crate::cli::{LabCommand, LabRun, Plain};
@@ -51,7 +52,9 @@ fn list(format: Plain) -> anyhow::Result<ExitCode> {
         }
         Plain::Text => {
             for one in &scenarios {
-                writeln!(out, "{STRONG}{}{STRONG:#}", one.name)?;
+                write!(out, "{STRONG}{}{STRONG:#}", one.name)?;
+                let cause = one.cause.as_deref().filter(|cause| *cause != one.name);
+                writeln!(out, "{}", cause.map_or(String::new(), |cause| format!("  ({cause})")))?;
                 writeln!(out, "    {FAINT}{}{FAINT:#}", one.about)?;
             }
         }
@@ -61,13 +64,10 @@ fn list(format: Plain) -> anyhow::Result<ExitCode> {
 }
 
 fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
-    let scenarios = whydrop_lab::list()?;
-    // Planned ones are not listed, since no rule explains them yet, but can be played by name.
-    let known = [scenarios.clone(), whydrop_lab::planned()?].concat();
-    let chosen = if options.all { scenarios } else { named(&options.names, &known)? };
+    let chosen = if options.all { whydrop_lab::list()? } else { named(&options.names)? };
     let mut jobs = Vec::new();
     if options.together {
-        jobs.push(Job::together(options.names.clone()));
+        jobs.push(Job::together(chosen.into_iter().map(|one| one.name).collect()));
     } else {
         for ScenarioInfo { name, remedy, fix, .. } in chosen {
             jobs.push(Job::one(name.clone()));
@@ -99,6 +99,11 @@ fn play(options: &LabRun) -> anyhow::Result<ExitCode> {
 
 /// Gives the exit status of the command, as a shell does.
 fn shell(name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let scenarios = named(std::slice::from_ref(&name.to_owned()))?;
+    let [ScenarioInfo { name, .. }] = &scenarios[..] else {
+        let names: Vec<_> = scenarios.iter().map(|one| one.name.as_str()).collect();
+        bail!("several scenarios reproduce {name}; choose one: {}", names.join(", "));
+    };
     let program = std::env::current_exe().context("cannot find the own program")?;
     let mut command = match words {
         [] => Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
@@ -128,11 +133,30 @@ fn shell(name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(failure::fault(), ExitCode::from))
 }
 
-/// The scenarios of these names.
-fn named(names: &[String], known: &[ScenarioInfo]) -> Result<Vec<ScenarioInfo>, LabError> {
-    let find = |name: &String| {
-        let found = known.iter().find(|one| one.name == *name).cloned();
-        found.ok_or_else(|| LabError::UnknownScenario(name.clone()))
-    };
-    names.iter().map(find).collect()
+/// The scenarios of these names; a cause stands for all that reproduce it.
+fn named(names: &[String]) -> anyhow::Result<Vec<ScenarioInfo>> {
+    // Planned ones are not listed, since no rule explains them yet, but can be played by name.
+    let known = [whydrop_lab::list()?, whydrop_lab::planned()?].concat();
+    let mut chosen = Vec::new();
+    for name in names {
+        let of = |fits: fn(&ScenarioInfo) -> Option<&str>| {
+            known.iter().filter(move |one| fits(one) == Some(name)).cloned()
+        };
+        let before = chosen.len();
+        chosen.extend(of(|one| Some(&one.name)));
+        if chosen.len() == before {
+            chosen.extend(of(|one| one.cause.as_deref()));
+        }
+        if chosen.len() == before {
+            bail!(unknown(name, &known));
+        }
+    }
+    Ok(chosen)
+}
+
+fn unknown(name: &str, known: &[ScenarioInfo]) -> String {
+    let names = known.iter().flat_map(|one| [Some(one.name.as_str()), one.cause.as_deref()]);
+    let near = nearest(name, names.flatten());
+    let near = near.map_or(String::new(), |near| format!("did you mean {near}? "));
+    format!("no scenario and no cause is called {name}: {near}`whydrop lab list` names them all")
 }

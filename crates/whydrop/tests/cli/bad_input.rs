@@ -66,6 +66,10 @@ fn an_unknown_scenario() {
         return;
     }
     refused(&whydrop(&["lab", "run", "no-such-scenario"]), &["no-such-scenario", "lab list"]);
+    let nearly = whydrop(&["lab", "run", "acept-queue-full"]);
+    refused(&nearly, &["acept-queue-full", "did you mean accept-queue-full?"]);
+    let a_cause = whydrop(&["lab", "shell", "accept-queue-full", "--", "true"]);
+    refused(&a_cause, &["accept-queue-full", "choose one", "accept-queue-stopped"]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The lab, diagnosed by the real program: right cause, right variant, right place, right count,
 //! nothing unexplained; clean once the remedy is applied; and several causes at once kept apart.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::Write as _;
 use std::path::Path;
 
+use serde_json::Value;
 use whydrop_lab::{Job, Runner, list, pairs, usual_width, write_table};
 
 use crate::program::{WITH_TRACEFS, needs_root, path, under, whydrop};
@@ -27,6 +29,23 @@ fn every_scenario_is_right_and_its_remedy_cures_it() {
     }
     let run = whydrop(&["lab", "run", "--all", "--remedy"]);
     assert_eq!(run.status, Some(0), "{}\n{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn a_cause_stands_for_its_scenarios() {
+    const CAUSE: &str = "socket-filter-drop";
+    if needs_root() {
+        return;
+    }
+    let scenarios = list().expect("scenarios");
+    let of_cause = scenarios.iter().filter(|one| one.cause.as_deref() == Some(CAUSE));
+    let names: BTreeSet<_> = of_cause.map(|one| one.name.as_str()).collect();
+    let run = whydrop(&["lab", "run", CAUSE, "--format", "json"]);
+    assert_eq!(run.status, Some(0), "{}\n{}", run.stdout, run.stderr);
+    let played: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let played = played["outcomes"].as_array().expect("outcomes").iter();
+    assert_eq!(played.filter_map(|one| one["name"].as_str()).collect::<BTreeSet<_>>(), names);
+    assert!(names.len() > 1 && !names.contains(CAUSE), "{names:?}");
 }
 
 #[test]
