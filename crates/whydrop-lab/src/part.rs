@@ -293,10 +293,6 @@ pub(crate) struct ConnectBurst {
 pub(crate) struct Bulk {
     /// How many.
     pub(crate) bytes: u64,
-    /// True if a connection that gets stuck is reset: else the kernel goes on sending what is left
-    /// of it long after it was given up.
-    #[serde(default)]
-    pub(crate) reset_if_stuck: bool,
 }
 
 /// Handshakes of crafted peers, some with the last ACK held back.

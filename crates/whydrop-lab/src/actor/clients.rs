@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sleep_until;
 use crate::part::{Bulk, ConnectBurst, Idle, Tally, TcpConnect};
@@ -73,14 +73,14 @@ pub(super) fn bulk(to: SocketAddr, bulk: &Bulk) -> io::Result<Tally> {
     let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
     match transfer(&mut connection, bulk) {
         Ok(whole) => Ok(Tally { done: whole.into(), pending: 0, failed: (!whole).into() }),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            if bulk.reset_if_stuck {
-                SockRef::from(&connection).set_linger(Some(Duration::ZERO))?;
-            }
-            Ok(Tally { pending: 1, ..Tally::default() })
-        }
+        Err(error) if is_stuck(error.kind()) => Ok(Tally { pending: 1, ..Tally::default() }),
         Err(error) => Err(error),
     }
+}
+
+/// One of the two ends gave up first.
+fn is_stuck(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset)
 }
 
 /// True if the server read everything and said nothing.

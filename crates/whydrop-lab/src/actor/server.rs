@@ -99,12 +99,22 @@ fn accept(listener: &Socket, most: usize, serve: &Serve, kept: &mut Vec<Socket>)
     Ok(())
 }
 
+/// A connection that got stuck is reset: else the other kernel goes on sending what is left of it long
+/// after it was given up.
 fn read_to_end(mut connection: &Socket) -> io::Result<()> {
     connection.set_nonblocking(false)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; 1 << 16];
-    while connection.read(&mut buffer)? > 0 {}
-    Ok(())
+    loop {
+        match connection.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return connection.set_linger(Some(Duration::ZERO));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn wait_for_data(connection: &Socket) -> io::Result<()> {
