@@ -187,6 +187,21 @@ pub(crate) fn by_device<'e>(case: &Case<'e>, claims: Vec<Claim<'e>>) -> Vec<Grou
     groups.into_iter().map(|((netns, _), claims)| Group::new(case, netns, claims)).collect()
 }
 
+/// The device behind one of this namespace, as [`Group::link_behind`] has it.
+pub(crate) fn behind<'e>(
+    evidence: &'e Evidence,
+    namespace: &'e Namespace,
+    link: &Link,
+) -> Option<(&'e Namespace, &'e Link)> {
+    let lower = link.lower?;
+    let namespace = match lower.netnsid {
+        None => namespace,
+        Some(_) => evidence.namespace(lower.netns?)?,
+    };
+    let mut links = namespace.links.iter();
+    Some((namespace, links.find(|other| other.ifindex == lower.ifindex)?))
+}
+
 impl<'e> Group<'e> {
     fn new(case: &Case<'e>, netns: Option<u64>, claims: Vec<Claim<'e>>) -> Self {
         let evidence = case.evidence();
@@ -239,14 +254,7 @@ impl<'e> Group<'e> {
     /// The device behind this one with its namespace, if it is among the evidence: the other end of a
     /// veth pair, the lower device of a VLAN or macvlan.
     pub(crate) fn link_behind(&self, evidence: &'e Evidence) -> Option<(&'e Namespace, &'e Link)> {
-        let lower = self.link()?.lower?;
-        let namespace = match lower.netnsid {
-            None => self.netns,
-            Some(_) => lower.netns,
-        };
-        let namespace = evidence.namespace(namespace?)?;
-        let mut links = namespace.links.iter();
-        Some((namespace, links.find(|other| other.ifindex == lower.ifindex)?))
+        behind(evidence, self.namespace?, self.link()?)
     }
 
     /// Growth of the device's counters, those that grew.

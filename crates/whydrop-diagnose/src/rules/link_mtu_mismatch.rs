@@ -12,7 +12,7 @@ use whydrop_model::{Confidence, Link, Namespace, Remedy, Severity, Site};
 use crate::case::{Case, Conclusion, Loss};
 use crate::nic::Class;
 use crate::rule::Rule;
-use crate::signature::drops;
+use crate::rules::link_down::{is_refused, refused_while_down};
 use crate::traced::{self, Kind, Told};
 use crate::{command, nic_loss, ring};
 
@@ -21,14 +21,7 @@ pub(super) struct LinkMtuMismatch;
 
 const ID: &str = "link-mtu-mismatch";
 
-const KINDS: &[Kind] = &[Kind {
-    variant: None,
-    signatures: &[
-        drops("NOT_SPECIFIED", "__dev_forward_skb2"),
-        drops("NOT_SPECIFIED", "__dev_forward_skb"),
-    ],
-    counters: &["Ip.OutDiscards"],
-}];
+const KIND: Kind = Kind { variant: None, signatures: &[], counters: &["Ip.OutDiscards"] };
 
 impl Rule for LinkMtuMismatch {
     fn cause(&self) -> &'static str {
@@ -36,9 +29,11 @@ impl Rule for LinkMtuMismatch {
     }
 
     fn check(&self, case: &mut Case<'_>) {
-        traced::conclude(case, ID, Severity::Critical, KINDS, |group, _| {
+        let evidence = case.evidence();
+        let claims = case.claim(|total| is_refused(total) && !refused_while_down(evidence, total));
+        for group in traced::gather(case, claims) {
             let device = group.device_name();
-            Told {
+            let told = Told {
                 object: Some(format!("MTU of {device} and of its other end")),
                 summary: format!(
                     "Packets sent by {device} are larger than the MTU of its other end: give both the same MTU"
@@ -47,8 +42,9 @@ impl Rule for LinkMtuMismatch {
                 command: group.device.map(|device| format!("ip -d link show dev {device}")),
                 useless: &["net.core.wmem_max: the datagrams were sent, the link refused them"],
                 ..Told::default()
-            }
-        });
+            };
+            group.conclude(case, ID, Severity::Critical, &KIND, told);
+        }
         for namespace in case.namespaces() {
             for link in namespace.links.iter().filter(|link| nic_loss::is_hardware(link)) {
                 too_long(case, namespace, link);

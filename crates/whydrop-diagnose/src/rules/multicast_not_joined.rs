@@ -7,6 +7,7 @@ use whydrop_model::{DropTotal, Namespace};
 
 use crate::case::Case;
 use crate::rule::Rule;
+use crate::rules::link_down::{EVERY_MTU, HEADERS};
 use crate::signature::{self, Signature, drops};
 
 /// See the module.
@@ -29,19 +30,20 @@ const SIGNATURES: &[Signature] = &[
     short_to_many("__dev_forward_skb"),
 ];
 
-/// With its Ethernet header, what every link takes (RFC 791).
-const SHORT: u64 = 14 + 576;
-
 const fn to_many(reason: &'static str, symbol: &'static str) -> Signature {
     Signature { reason, symbol, when: |total| total.marks.multicast }
 }
 
-/// What a new link says to all before its other end is up. No MTU is so small that it could refuse it.
+/// What a new link says to all before its other end is up. Hardly an MTU is so small that it could refuse
+/// it.
 const fn short_to_many(symbol: &'static str) -> Signature {
     Signature {
         reason: "NOT_SPECIFIED",
         symbol,
-        when: |total| total.marks.multicast && total.bytes <= total.packets.saturating_mul(SHORT),
+        when: |total| {
+            let short = u64::from(EVERY_MTU + HEADERS);
+            total.marks.multicast && total.bytes <= total.packets.saturating_mul(short)
+        },
     }
 }
 
