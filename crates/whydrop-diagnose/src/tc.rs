@@ -2,8 +2,7 @@
 
 use whydrop_model::{Filter, FilterAction, FilterProgram, Namespace, TcHandle};
 
-/// More filters than this are not listed.
-const LISTED: usize = 3;
+use crate::traced;
 
 /// The filters of a device at this hook, the first to be asked first.
 pub(crate) fn filters(
@@ -48,13 +47,7 @@ pub(crate) fn name(filter: &Filter) -> String {
 pub(crate) fn names<'f>(filters: impl Iterator<Item = &'f Filter>) -> Option<String> {
     let mut names: Vec<_> = filters.map(name).collect();
     names.dedup();
-    let more = names.len() > LISTED;
-    names.truncate(LISTED);
-    match names.as_slice() {
-        [] => None,
-        _ if more => Some(format!("{} and others", names.join(", "))),
-        _ => Some(names.join(", ")),
-    }
+    traced::first_of(names)
 }
 
 #[cfg(test)]

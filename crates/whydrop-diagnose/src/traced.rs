@@ -419,13 +419,14 @@ pub(crate) fn listed(names: impl Iterator<Item = String>) -> Option<String> {
     }
     let mut sorted: Vec<_> = counts.into_iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let more = sorted.len() > LISTED;
-    let names: Vec<_> = sorted.into_iter().take(LISTED).map(|(name, _)| name).collect();
-    match names.as_slice() {
-        [] => None,
-        _ if more => Some(format!("{} and others", names.join(", "))),
-        _ => Some(names.join(", ")),
-    }
+    first_of(sorted.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The first of these names, in words; `None` if there are none.
+pub(crate) fn first_of(mut names: Vec<String>) -> Option<String> {
+    let others = if names.len() > LISTED { " and others" } else { "" };
+    names.truncate(LISTED);
+    (!names.is_empty()).then(|| names.join(", ") + others)
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ use crate::case::{Case, Conclusion, Loss};
 use crate::causes::LAYERS;
 use crate::retransmits::Retransmits;
 use crate::rule::Rule;
-use crate::{command, is_loss, layers};
+use crate::{command, is_loss, layers, traced};
 
 /// See the module.
 pub(super) struct TcpPathLoss;
 
 const ID: &str = "tcp-path-loss";
-/// Peers and prefixes that are named.
+/// Peers and prefixes that are proof.
 const NAMED: usize = 3;
 /// Layers that no TCP segment crosses.
 const BESIDE: [&str; 2] = ["udp", "socket"];
@@ -117,9 +117,7 @@ fn conclude(
 
 /// The most frequent few.
 fn named(peers: &[(Endpoint, usize)]) -> Option<String> {
-    let names: Vec<_> = peers.iter().take(NAMED).map(|(peer, _)| peer.to_string()).collect();
-    let more = if peers.len() > NAMED { " and others" } else { "" };
-    (!names.is_empty()).then(|| names.join(", ") + more)
+    traced::first_of(peers.iter().map(|(peer, _)| peer.to_string()).collect())
 }
 
 /// Proof by absence is as good as what was watched.
