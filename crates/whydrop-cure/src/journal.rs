@@ -109,10 +109,14 @@ fn read(path: &Path) -> Result<Record, Error> {
 /// Reads what a file holds. `path` is for the errors alone.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Record, Error> {
     let wrong = |why: String| Error::Journal { path: path.into(), why };
-    let record: Record = serde_json::from_str(text)
-        .map_err(|error| wrong(format!("is damaged, or from another release: {error}")))?;
+    let record: Record = serde_json::from_str(text).map_err(|error| {
+        // It quotes what it does not know, lines and all.
+        let error = error.to_string();
+        let error: Vec<_> = error.split_whitespace().collect();
+        wrong(format!("is damaged, or from another release: {}", error.join(" ")))
+    })?;
     if record.schema != SCHEMA {
-        return Err(wrong(format!("has schema {}; this whydrop reads {SCHEMA}", record.schema)));
+        return Err(wrong(format!("has schema {:?}; this whydrop reads {SCHEMA}", record.schema)));
     }
     Ok(record)
 }
