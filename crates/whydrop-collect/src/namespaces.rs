@@ -66,6 +66,8 @@ pub fn namespaces(roots: &Roots) -> Result<(Vec<NamespaceRef>, Vec<NotChecked>),
 /// A folder that changed longer ago holds what it held: a new file becomes a namespace only when that
 /// is mounted over it, which the folder's time does not show, as it does not show two changes at once.
 const SETTLED: Duration = Duration::from_secs(2);
+/// Usually it is by then.
+const MOUNTED: Duration = Duration::from_millis(250);
 
 /// The namespace of the calling thread.
 #[derive(Debug)]
@@ -142,15 +144,29 @@ pub(crate) struct NamedFiles {
 impl NamedFiles {
     /// [`Own::named_files`], as of now; `None` if they are those of the latest list.
     pub(crate) fn news(&mut self, own: &Own, roots: &Roots) -> Option<Vec<Handle>> {
-        let changed = [&roots.netns, &roots.docker_netns]
-            .map(|folder| fs::metadata(folder).and_then(|data| data.modified()).ok());
-        let settled = |at: &SystemTime| at.elapsed().is_ok_and(|since| since > SETTLED);
+        let changed = changes(roots);
         let same = self.listed && changed == self.changed;
-        (!same || !changed.iter().flatten().all(settled)).then(|| {
+        (!same || !all_before(&changed, SETTLED)).then(|| {
             (self.listed, self.changed) = (true, changed);
             own.named_files(roots)
         })
     }
+
+    /// True if a namespace was named or lost its name since the latest list, or hardly before it.
+    pub(crate) fn moved(&self, roots: &Roots) -> bool {
+        let changed = changes(roots);
+        changed != self.changed || !all_before(&changed, MOUNTED)
+    }
+}
+
+/// When the folders changed.
+fn changes(roots: &Roots) -> [Option<SystemTime>; 2] {
+    [&roots.netns, &roots.docker_netns]
+        .map(|folder| fs::metadata(folder).and_then(|data| data.modified()).ok())
+}
+
+fn all_before(changed: &[Option<SystemTime>], ago: Duration) -> bool {
+    changed.iter().flatten().all(|at| at.elapsed().is_ok_and(|since| since > ago))
 }
 
 /// A file that holds a namespace.
@@ -354,6 +370,26 @@ mod tests {
         assert_eq!(names_at(SystemTime::now()).as_deref(), Some("blue"));
         fs::write(folder.path().join("red"), "").unwrap();
         assert_eq!(names_at(SystemTime::now()).as_deref(), Some("blue red"));
+    }
+
+    #[test]
+    fn a_folder_that_changed_moves_the_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Roots { netns: folder.path().into(), ..fixture::roots("linux-6.18") };
+        let own = Own { inode: 1, file: None, device: None, table: None };
+        let mut named = NamedFiles::default();
+        let mut moved = |at: SystemTime| {
+            File::open(folder.path()).unwrap().set_modified(at).unwrap();
+            let before = named.moved(&roots);
+            named.news(&own, &roots);
+            (before, named.moved(&roots))
+        };
+        let long_ago = SystemTime::now() - SETTLED * 9;
+        assert_eq!(moved(long_ago), (true, false), "listed for the first time");
+        assert_eq!(moved(long_ago), (false, false));
+        assert_eq!(moved(long_ago - SETTLED), (true, false));
+        let right_now = SystemTime::now() + SETTLED;
+        assert_eq!(moved(right_now), (true, true), "what is named now is mounted a little later");
     }
 
     #[test]

@@ -198,7 +198,8 @@ impl Worker {
                 Ok(Request::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
             let still = self.read_backlog();
-            if !still || Instant::now() >= self.refresh_due {
+            let due = Instant::now() >= self.refresh_due;
+            if !still || due || self.named.moved(&self.options.roots) {
                 let began = cpu_time();
                 self.refresh_due = Instant::now() + STILL_PAUSE;
                 let thorough = self.census_is_due();
