@@ -58,7 +58,7 @@ pub(crate) fn connections(sockstat: &str) -> u64 {
     let words: Vec<&str> =
         sockstat.lines().find(tcp).unwrap_or_default().split_ascii_whitespace().collect();
     let counted = words.windows(2).filter(|pair| matches!(pair[0], "inuse" | "tw"));
-    counted.filter_map(|pair| pair[1].parse::<u64>().ok()).sum()
+    counted.filter_map(|pair| pair[1].parse().ok()).fold(0, u64::saturating_add)
 }
 
 /// Ports and how many of them are in TIME_WAIT, by local address and remote end.

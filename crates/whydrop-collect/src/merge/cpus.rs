@@ -98,7 +98,9 @@ fn interrupts(before: &Facts, after: &mut Facts) -> (Vec<Interrupt>, u32) {
     let left_out = interrupts.len().saturating_sub(MOST_INTERRUPTS);
     if left_out > 0 {
         interrupts.sort_by_cached_key(|interrupt| {
-            std::cmp::Reverse(interrupt.per_cpu.values().map(|pair| pair.delta()).sum::<u64>())
+            std::cmp::Reverse(
+                interrupt.per_cpu.values().map(|pair| pair.delta()).fold(0, u64::saturating_add),
+            )
         });
         interrupts.truncate(MOST_INTERRUPTS);
     }
