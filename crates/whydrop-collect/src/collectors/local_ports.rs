@@ -32,7 +32,7 @@ fn read(place: &mut Place<'_>, facts: &mut Facts) -> Result<(), Why> {
     let v4 = place.table("sockstat")?.unwrap_or_default();
     let v6 = place.table("sockstat6")?.unwrap_or_default();
     // From nine tenths on.
-    if connections(&v4) + connections(&v6) < range.len() as u64 * 9 / 10 {
+    if connections(&v4).saturating_add(connections(&v6)) < range.len() as u64 * 9 / 10 {
         return Ok(());
     }
     let mut uses = Uses::default();
