@@ -2,7 +2,8 @@
 //!
 //! It alone changes namespace. Between two looks it holds one file and one socket of each namespace,
 //! which keep a namespace alive that is deleted meanwhile; the next look finds it unreachable, reads
-//! its last counters and lets go. So whydrop delays the end of a namespace by one look at most.
+//! its last counters and lets go. So whydrop delays the end of a namespace by one look at most, or by a
+//! second where no packet comes in and the namespace had no name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
