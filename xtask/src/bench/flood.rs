@@ -48,6 +48,9 @@ impl Stage {
             format!("netns add {b}"),
             format!("-n {a} link add veth0 type veth peer name veth0 netns {b}"),
             format!("-n {a} address add 10.99.0.1/24 dev veth0"),
+            // Without an IPv6 address they say nothing of their own accord, for nobody to hear.
+            format!("-n {a} link set veth0 addrgenmode none"),
+            format!("-n {b} link set veth0 addrgenmode none"),
             format!("-n {a} link set veth0 up"),
             format!("-n {b} link set veth0 up"),
             format!("-n {a} neighbour add 10.99.0.9 lladdr 02:00:00:00:00:99 dev veth0"),
