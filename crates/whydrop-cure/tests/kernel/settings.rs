@@ -210,7 +210,7 @@ fn settings_of_the_host_are_made_kept_and_undone() {
     });
     let cat = format!("cat {}", paths.join(" "));
     let script = format!(
-        "{} {cat} > {folder}/before; \"$@\"; {cat} > {folder}/applied; ls {folder}/root/etc/sysctl.d > \
+        "{} {cat} > {folder}/before; \"$@\"; {cat} > {folder}/applied; ls {folder}/tree/etc/sysctl.d > \
          {folder}/kept; WHYDROP_TEST_MODE=undo \"$@\"; {cat} > {folder}/undone",
         mounts.collect::<String>()
     );

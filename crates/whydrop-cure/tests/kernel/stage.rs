@@ -107,7 +107,7 @@ impl Stage {
     /// What is in the folder that stands for the root of the system.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
-        read_all(&self.folder.path().join("root"), &mut files);
+        read_all(&self.folder.path().join("tree"), &mut files);
         files
     }
 
@@ -264,7 +264,7 @@ fn run(
         "keep" => {
             let trial = Trial::default();
             changes.keep(&mut record, Some((Effect::Cured, trial, trial)), told)?;
-            let found = persistent(&folder.join("root"), &record.writes, &["why".into()])?;
+            let found = persistent(&folder.join("tree"), &record.writes, &["why".into()])?;
             changes.persist(&mut record, found.files, told)
         }
         "roll-back" => changes.roll_back(&mut record, None, told),
