@@ -580,13 +580,14 @@ mod tests {
         assert_eq!(listener.looks, 1);
     }
 
+    fn looks(worker: &Worker) -> u32 {
+        worker.watched.values().map(|watched| watched.pace.looks).sum()
+    }
+
     #[test]
     fn looks_that_cost_more_than_their_share_make_room() {
         let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut worker = Worker::open(Options::default()).unwrap();
-        let looks = |worker: &Worker| -> u32 {
-            worker.watched.values().map(|watched| watched.pace.looks).sum()
-        };
         let first = looks(&worker);
         worker.allowance = -1_000_000_000;
         worker.look(cpu_time(), false);
@@ -606,9 +607,6 @@ mod tests {
             asks.send(Request::Look).unwrap();
             asks.send(Request::Close).unwrap();
             worker.still = before;
-            let looks = |worker: &Worker| -> u32 {
-                worker.watched.values().map(|watched| watched.pace.looks).sum()
-            };
             let first = looks(&worker);
             assert!(worker.run(&asked));
             looks(&worker) - first
