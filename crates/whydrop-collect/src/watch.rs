@@ -3,6 +3,8 @@
 //! Starts and ends the thread of `worker`; reads nothing itself.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -43,6 +45,7 @@ impl Default for Options {
 pub struct Watch {
     requests: Sender<Request>,
     thread: JoinHandle<Option<Observation>>,
+    any_gone: Arc<AtomicBool>,
 }
 
 /// What was observed between [`Watch::open`] and [`Watch::close`].
@@ -92,12 +95,12 @@ impl Watch {
                         return None;
                     }
                 };
-                opened.send(Ok(())).ok()?;
+                opened.send(Ok(worker.any_gone())).ok()?;
                 worker.run(&asked).then(|| worker.close())
             })
             .map_err(Error::Thread)?;
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self { requests, thread }),
+            Ok(Ok(any_gone)) => Ok(Self { requests, thread, any_gone }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Thread(io::Error::other("it ended early"))),
         }
@@ -107,6 +110,13 @@ impl Watch {
     pub fn hurry(&self) {
         // If the thread is gone already, joining it tells.
         let _ = self.requests.send(Request::Look);
+    }
+
+    /// True once a namespace that was observed is gone: its part of the observation is complete. Its end
+    /// is found at a look.
+    #[must_use]
+    pub fn any_gone(&self) -> bool {
+        self.any_gone.load(Ordering::Relaxed)
     }
 
     /// Reads everything a second time, names the owners of the listeners, and ends the observation.
@@ -228,7 +238,7 @@ mod tests {
     #[test]
     fn a_watch_that_is_dropped_ends_its_thread() {
         let proc = Proc::new("dropped");
-        let Watch { requests, thread } = proc.watch();
+        let Watch { requests, thread, .. } = proc.watch();
         drop(requests);
         assert!(thread.join().unwrap().is_none());
     }

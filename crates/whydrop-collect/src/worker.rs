@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -79,6 +80,8 @@ pub(crate) struct Worker {
     backlog: Backlog,
     watched: BTreeMap<u64, Watched>,
     finished: Vec<Namespace>,
+    /// Set once there are some of those.
+    any_gone: Arc<AtomicBool>,
     /// When it is asked for newcomers, and when all processes are gone through whatever that says.
     newcomers_due: Instant,
     census_due: Instant,
@@ -156,6 +159,7 @@ impl Worker {
             backlog: Backlog::default(),
             watched: BTreeMap::new(),
             finished: Vec::new(),
+            any_gone: Arc::default(),
             newcomers_due: now + CENSUS_PAUSE,
             census_due: now + CENSUS_PAUSE,
             newcomers,
@@ -412,7 +416,13 @@ impl Worker {
         let at_ms = self.opened.0.elapsed().as_millis() as u64;
         watched.look_last(at_ms, end.as_ref(), &mut self.hands);
         self.finished.extend(watched.finish(end, true, self.found.processes()));
+        self.any_gone.store(true, Ordering::Relaxed);
         self.go_home();
+    }
+
+    /// Is set once a namespace that was observed is gone.
+    pub(crate) fn any_gone(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.any_gone)
     }
 
     /// Looks at the backlog of the CPUs. True if no packet came in since all was looked at: then there

@@ -1,6 +1,7 @@
 //! Takes exemplars out of the ring buffer. Copies and decodes; keeps nothing.
 
-use std::os::fd::AsFd;
+use std::iter;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -28,7 +29,7 @@ impl Reader {
 
     /// Waits for the first exemplar after a [`REST`](Self::REST), until a good part of the ring is
     /// filled, or for the timeout; then takes all there is and returns how many. A signal ends the
-    /// wait early.
+    /// wait early, and so does something to read from `bell`.
     ///
     /// The kernel side does not wake the reader for every drop, which would cost the traffic more
     /// than the drop itself: while they keep coming the timeout is how old an exemplar may get. 50 ms
@@ -36,13 +37,16 @@ impl Reader {
     pub fn poll(
         &mut self,
         timeout: Duration,
+        bell: Option<BorrowedFd<'_>>,
         take: &mut dyn FnMut(RawDrop),
     ) -> Result<usize, Error> {
         let limit = Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        let mut waiting = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        let sources = iter::once(self.ring.as_fd()).chain(bell);
+        let mut waiting: Vec<PollFd<'_>> =
+            sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
         match poll(&mut waiting, Some(&limit)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => {

@@ -15,8 +15,9 @@ use whydrop_model::{Evidence, Frame, Host, NotChecked};
 use whydrop_probe::{DebugInfo, Resolver};
 
 use crate::cli::Observe;
-use crate::observe::{Seen, evidence};
+use crate::observe::{Seen, TICK, evidence};
 use crate::privilege::Privileges;
+use crate::signals::Bell;
 use crate::trace::Trace;
 
 /// Reading the counters may take one part in so many of the time.
@@ -89,10 +90,10 @@ impl Laps {
         })
     }
 
-    /// Waits for a short time.
-    pub(crate) fn wait(&mut self, at_most: Duration) -> Waited {
+    /// Waits for a short time, for drops or for a bell.
+    pub(crate) fn wait(&mut self, bell: &Bell) -> Waited {
         let left = self.due.saturating_duration_since(Instant::now());
-        if self.trace.wait(left.min(at_most))
+        if self.trace.wait(left.min(TICK), Some(bell))
             && let Some(counters) = &self.counters
         {
             counters.hurry();
@@ -101,7 +102,8 @@ impl Laps {
         if now < self.due {
             return Waited::Not;
         }
-        let moved = self.arrivals.any() || !self.trace.is_quiet();
+        let gone = self.counters.as_ref().is_some_and(Watch::any_gone);
+        let moved = gone || self.arrivals.any() || !self.trace.is_quiet();
         if moved || !self.restful || now - self.began >= LONGEST {
             return Waited::Over;
         }

@@ -18,12 +18,9 @@ use crate::progress::Progress;
 use crate::signals::Ended;
 use crate::trace::Trace;
 
-/// How long a wait may last where somebody waits for what it brings.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
-
-/// The same where nobody does. A signal ends it, unless it comes just before it begins; a ring that
+/// How long a wait may last. A signal ends it, unless it comes just before it begins; a ring that
 /// fills up does so, too. To wake up is most of what an idle window costs.
-pub(crate) const LONG_TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// Reasons with which programs on control groups refuse packets; of those received, and those sent.
 const BY_CGROUP: [&str; 2] = ["SOCKET_FILTER", "BPF_CGROUP_EGRESS"];
@@ -52,7 +49,7 @@ pub(crate) fn observe(
     let mut progress = Progress::new(duration);
     while let Some(left) = duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
         progress.update(left, Some(trace.kept() as u64));
-        if trace.wait(left.min(LONG_TICK)) {
+        if trace.wait(left.min(TICK), None) {
             counters.hurry();
         }
     }

@@ -2,13 +2,14 @@
 //! none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use whydrop_model::{EventEvidence, Namespace, NotChecked, TracerEvidence};
 use whydrop_probe::{Error, Events, Key, Options, RawDrop, Reader, Resolver, Tracer};
 
 use crate::cli::Observe;
-use crate::signals::pause;
+use crate::signals::{Bell, pause};
 
 /// Exemplars of one key kept as evidence. The tracer already thins them out; this bounds a long
 /// window.
@@ -80,18 +81,20 @@ impl Trace {
         !self.events.any_kept() && self.tracing.as_ref().is_ok_and(|running| of_drops(running))
     }
 
-    /// Waits for drops, and takes those that there are. True if there were some.
-    pub(crate) fn wait(&mut self, at_most: Duration) -> bool {
+    /// Waits for drops or for a bell, and takes those drops that there are. True if there were some.
+    pub(crate) fn wait(&mut self, at_most: Duration, bell: Option<&Bell>) -> bool {
         self.events.drain();
+        let bell = bell.map(Bell::as_fd);
         let running = self.tracing.as_mut().map(Box::as_mut);
         let Ok(Running { reader: Some(reader), kept, .. }) = running else {
-            pause(at_most);
+            pause(at_most, bell.as_slice());
             return false;
         };
         // An unreadable ring costs exemplars; the totals do not depend on it.
-        let taken = reader.poll(at_most, &mut |drop| kept.keep(drop)).unwrap_or_else(|error| {
+        let taken = reader.poll(at_most, bell, &mut |drop| kept.keep(drop));
+        let taken = taken.unwrap_or_else(|error| {
             kept.unreadable = Some(error.to_string());
-            pause(at_most);
+            pause(at_most, bell.as_slice());
             0
         });
         taken > 0
@@ -103,7 +106,7 @@ impl Trace {
         namespaces: &[Namespace],
     ) -> (TracerEvidence, EventEvidence, Vec<NotChecked>) {
         let closed = self.tracing.as_mut().map_or(Ok(()), |running| running.tracer.close_window());
-        self.wait(Duration::ZERO);
+        self.wait(Duration::ZERO, None);
         let known = |inode| namespaces.iter().any(|namespace| namespace.inode == inode);
         let mut unheard = self.unheard;
         let events = self.events.finish(&known).unwrap_or_else(|error| {
@@ -134,7 +137,7 @@ impl Trace {
         resolver: &Resolver,
         namespaces: &[Namespace],
     ) -> (TracerEvidence, EventEvidence, Vec<NotChecked>) {
-        self.wait(Duration::ZERO);
+        self.wait(Duration::ZERO, None);
         let known = |inode| namespaces.iter().any(|namespace| namespace.inode == inode);
         let (tracer, mut not_checked) = match &mut self.tracing {
             Err(error) => absent(error),

@@ -157,7 +157,7 @@ fn a_ring_that_nobody_reads_costs_details_and_no_count() {
     tracer.close_window().expect("closed");
     assert_eq!(counted(&tracer), SENT);
     let mut read = 0;
-    reader.poll(Duration::ZERO, &mut |_| read += 1).expect("polled");
+    reader.poll(Duration::ZERO, None, &mut |_| read += 1).expect("polled");
     let (evidence, _) = tracer.finish(&[], &|_| true).expect("finished");
     // Others may drop as well.
     assert!(read > 0 && evidence.ring_full > 0, "{read} read, {} not", evidence.ring_full);
@@ -176,7 +176,7 @@ fn the_first_drop_after_a_rest_wakes_the_reader() {
     for round in 0..2 {
         let mut others = 0;
         // Drops elsewhere end a rest, too.
-        while reader.poll(2 * Reader::REST, &mut |_| {}).expect("polled") > 0 {
+        while reader.poll(2 * Reader::REST, None, &mut |_| {}).expect("polled") > 0 {
             others += 1;
             assert!(others < 100, "this host never rests");
         }
@@ -187,7 +187,7 @@ fn the_first_drop_after_a_rest_wakes_the_reader() {
                 let (mut seen, began) = (false, Instant::now());
                 while !seen && began.elapsed() < PATIENCE {
                     let keep = &mut |drop: RawDrop| seen |= drop.key.netns == inode;
-                    reader.poll(PATIENCE, keep).expect("polled");
+                    reader.poll(PATIENCE, None, keep).expect("polled");
                 }
                 (seen, began.elapsed())
             });

@@ -53,7 +53,7 @@ fn trace(
             while !last {
                 last = ended.load(Ordering::Acquire);
                 let timeout = if last { Duration::ZERO } else { Duration::from_millis(50) };
-                reader.poll(timeout, &mut |drop| drops.push(drop)).expect("polled");
+                reader.poll(timeout, None, &mut |drop| drops.push(drop)).expect("polled");
             }
             drops
         });

@@ -8,7 +8,7 @@ use whydrop_collect::Watch;
 use whydrop_model::ReportWindow;
 
 use crate::cli::{Plain, Sockets};
-use crate::observe::{LONG_TICK, announce};
+use crate::observe::{TICK, announce};
 use crate::privilege::{Part, Privileges};
 use crate::progress::Progress;
 use crate::signals::{Ended, pause};
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Sockets) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(options.duration);
     while let Some(left) = options.duration.checked_sub(began.elapsed()).filter(|_| !ended.yet()) {
         progress.update(left, None);
-        pause(left.min(LONG_TICK));
+        pause(left.min(TICK), &[]);
     }
     drop(progress);
     let seen = watch.close();

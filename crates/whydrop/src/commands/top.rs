@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{IsTerminal as _, stdin, stdout};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
+use rustix::process::{Signal, getpid, kill_process};
 use whydrop_diagnose::{Thresholds, diagnose, knowledge};
 use whydrop_model::{Evidence, Frame};
 use whydrop_top::{Flow, Lap, Looks, Screen};
@@ -25,7 +25,7 @@ use crate::cli::Top;
 use crate::laps::{Laps, Waited};
 use crate::observe::{TICK, announce};
 use crate::privilege::{Part, Privileges};
-use crate::signals::Ended;
+use crate::signals::{Bell, Ended, pause};
 use crate::{config, failure};
 
 /// Runs the command.
@@ -33,41 +33,50 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
     if !(stdout().is_terminal() && stdin().is_terminal()) {
         bail!("top needs a terminal: `whydrop diagnose` reports without one");
     }
-    let ended = Ended::listen()?;
+    let ended = Ended::listen_in_terminal()?;
     let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let privileges = Privileges::reduce(Part::Everything, options.observe.ready_file.as_deref());
     let mut laps = Laps::start(&options.observe, options.interval, &privileges)?;
     if let Some(path) = &options.observe.ready_file {
         announce(path)?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
     let (tell, told) = mpsc::sync_channel(2);
     let (ask, asked) = mpsc::channel::<Vec<Frame>>();
-    let stopped = Arc::clone(&stop);
+    let bells = Bells { told: Bell::new()?, asked: Bell::new()? };
+    let rung = bells.clone();
     let observer = thread::Builder::new()
         .name("whydrop-laps".into())
         .spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let news = match laps.wait(TICK) {
-                    Waited::Not => None,
-                    Waited::Quietly(length) => Some(Ok(Told::Quiet(length))),
-                    Waited::Over => Some(laps.lap().map(|(evidence, quiet)| {
+            let say = |news: anyhow::Result<Told>| {
+                let failed = news.is_err();
+                let heard = tell.send(news).is_ok();
+                rung.told.ring();
+                heard && !failed
+            };
+            loop {
+                let goes_on = match laps.wait(&rung.asked) {
+                    Waited::Not => true,
+                    Waited::Quietly(length) => say(Ok(Told::Quiet(length))),
+                    Waited::Over => say(laps.lap().map(|(evidence, quiet)| {
                         let lap = lap(evidence, quiet, &thresholds);
                         let ledger = &lap.report.ledger;
                         laps.note_restful(ledger.lost == 0 && ledger.benign == 0);
                         Told::Lap(Box::new(lap))
                     })),
                 };
-                if let Some(news) = news {
-                    let failed = news.is_err();
-                    if tell.send(news).is_err() || failed {
-                        return;
-                    }
+                if !goes_on {
+                    return;
                 }
-                for mut stack in asked.try_iter() {
-                    laps.annotate(&mut stack);
-                    if tell.send(Ok(Told::Lines(stack))).is_err() {
-                        return;
+                rung.asked.hush();
+                loop {
+                    match asked.try_recv() {
+                        Ok(mut stack) => {
+                            laps.annotate(&mut stack);
+                            say(Ok(Told::Lines(stack)));
+                        }
+                        Err(TryRecvError::Empty) => break,
+                        // Nobody looks any more.
+                        Err(TryRecvError::Disconnected) => return,
                     }
                 }
             }
@@ -75,12 +84,19 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
         .context("cannot start the thread that observes")?;
     // From here on the terminal is another's; it is given back also when something panics.
     let mut terminal = ratatui::try_init().context("cannot use this terminal")?;
-    let shown = show(&mut terminal, &told, &ask, &ended);
-    ratatui::restore();
-    stop.store(true, Ordering::Relaxed);
-    drop(told);
+    let shown = show(&mut terminal, &told, &ask, &bells, &ended);
+    let restored = ratatui::try_restore().context("cannot give the terminal back");
+    drop((told, ask));
+    bells.asked.ring();
     observer.join().map_err(|_| anyhow!("the thread that observes panicked; please report it"))?;
-    shown.map(|()| failure::CLEAN)
+    shown.and(restored).map(|()| failure::CLEAN)
+}
+
+/// Rung when there is something to read: told to the one who draws, asked of the one who observes.
+#[derive(Clone)]
+struct Bells {
+    told: Bell,
+    asked: Bell,
 }
 
 /// What the observing thread has to say.
@@ -96,11 +112,17 @@ fn show(
     terminal: &mut DefaultTerminal,
     told: &Receiver<anyhow::Result<Told>>,
     ask: &Sender<Vec<Frame>>,
+    bells: &Bells,
     ended: &Ended,
 ) -> anyhow::Result<()> {
     let mut screen = Screen::new(looks(), explanation);
+    let keys = stdin();
+    let pressed = || event::poll(Duration::ZERO).context("cannot read keys");
+    // From the first time on that it is asked, it hears of changes of size.
+    pressed()?;
     let mut changed = true;
     while !ended.yet() {
+        bells.told.hush();
         loop {
             match told.try_recv() {
                 Ok(told) => match told? {
@@ -119,13 +141,22 @@ fn show(
         if let Some(stack) = screen.asks_for() {
             // One that has ended says so itself.
             let _ = ask.send(stack);
+            bells.asked.ring();
         }
-        changed = event::poll(TICK).context("cannot read keys")?;
-        if changed
-            && let Event::Key(key) = event::read().context("cannot read keys")?
-            && screen.key(key) == Flow::Quit
-        {
-            break;
+        // crossterm cannot wait for a bell as well, and reads for ever from a terminal that is gone.
+        if !pause(TICK, &[keys.as_fd(), bells.told.as_fd()]) {
+            // One that does not control this process ends without this signal.
+            kill_process(getpid(), Signal::HUP).context("the terminal is gone")?;
+        }
+        changed = false;
+        while pressed()? {
+            let event = event::read().context("cannot read keys")?;
+            if let Event::Key(key) = event
+                && screen.key(key) == Flow::Quit
+            {
+                return Ok(());
+            }
+            changed = true;
         }
     }
     Ok(())

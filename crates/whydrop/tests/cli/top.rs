@@ -4,6 +4,9 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
+
 use crate::privilege::{OBSERVING, keeps_only};
 use crate::program::{needs_root, path, whydrop};
 
@@ -177,6 +180,18 @@ fn a_signal_gives_the_terminal_back() {
     let pid = rustix::process::Pid::from_raw(program_in(&netns.0)).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
     is_given_back(&terminal, "status 0");
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let Some((terminal, netns)) = quiet("hangup") else { return };
+    terminal.until("first lap", |screen| screen.contains("nothing is lost"));
+    let pid = rustix::process::Pid::from_raw(program_in(&netns.0)).expect("a pid");
+    let program = pidfd_open(pid, PidfdFlags::empty()).expect("open");
+    drop(terminal);
+    let limit = Timespec::try_from(SOON).expect("short");
+    let ended = poll(&mut [PollFd::new(&program, PollFlags::IN)], Some(&limit));
+    assert_eq!(ended, Ok(1), "it goes on without a terminal");
 }
 
 #[test]

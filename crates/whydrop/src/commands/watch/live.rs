@@ -19,7 +19,7 @@ use super::screen::Screen;
 use super::surroundings::{Answer, Look};
 use super::{benign, tell};
 use crate::cli::{Lines, Watch};
-use crate::observe::{LONG_TICK, announce};
+use crate::observe::{TICK, announce};
 use crate::privilege::Privileges;
 use crate::signals::Ended;
 
@@ -78,7 +78,7 @@ pub(super) fn run(
     let mut waiting = Vec::new();
     let mut busy = Instant::now();
     while !ended.yet() && options.duration.is_none_or(|limit| opened.elapsed() < limit) {
-        let patience = if busy.elapsed() > Reader::REST { LONG_TICK } else { PROMPT };
+        let patience = if busy.elapsed() > Reader::REST { TICK } else { PROMPT };
         let left =
             options.duration.map_or(patience, |limit| limit.saturating_sub(opened.elapsed()));
         take(reader.as_mut(), left.min(patience), look.as_ref(), &mut waiting)?;
@@ -129,7 +129,7 @@ fn take(
     waiting: &mut Vec<RawDrop>,
 ) -> anyhow::Result<()> {
     let Some(reader) = reader else { return Ok(()) };
-    reader.poll(at_most, &mut |drop| {
+    reader.poll(at_most, None, &mut |drop| {
         if let Some(look) = look {
             look.note(&drop);
         }
