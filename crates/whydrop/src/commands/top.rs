@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{IsTerminal as _, stdin, stdout};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,51 +37,17 @@ pub(crate) fn run(options: &Top) -> anyhow::Result<ExitCode> {
     let ended = Ended::listen_in_terminal()?;
     let thresholds = config::read(options.observe.config.as_deref())?.thresholds;
     let privileges = Privileges::reduce(Part::Everything, options.observe.ready_file.as_deref());
-    let mut laps = Laps::start(&options.observe, options.interval, &privileges)?;
+    let laps = Laps::start(&options.observe, options.interval, &privileges)?;
     if let Some(path) = &options.observe.ready_file {
         announce(path)?;
     }
     let (tell, told) = mpsc::sync_channel(2);
     let (ask, asked) = mpsc::channel::<Vec<Frame>>();
     let bells = Bells { told: Bell::new()?, asked: Bell::new()? };
-    let rung = bells.clone();
+    let observer = Observer { laps, thresholds, tell, asked, bells: bells.clone() };
     let observer = thread::Builder::new()
         .name("whydrop-laps".into())
-        .spawn(move || {
-            let say = |news: anyhow::Result<Told>| {
-                let failed = news.is_err();
-                let heard = tell.send(news).is_ok();
-                rung.told.ring();
-                heard && !failed
-            };
-            loop {
-                let goes_on = match laps.wait(&rung.asked) {
-                    Waited::Not => true,
-                    Waited::Quietly(length) => say(Ok(Told::Quiet(length))),
-                    Waited::Over => say(laps.lap().map(|(evidence, quiet)| {
-                        let lap = lap(evidence, quiet, &thresholds);
-                        let ledger = &lap.report.ledger;
-                        laps.note_restful(ledger.lost == 0 && ledger.benign == 0);
-                        Told::Lap(Box::new(lap))
-                    })),
-                };
-                if !goes_on {
-                    return;
-                }
-                rung.asked.hush();
-                loop {
-                    match asked.try_recv() {
-                        Ok(mut stack) => {
-                            laps.annotate(&mut stack);
-                            say(Ok(Told::Lines(stack)));
-                        }
-                        Err(TryRecvError::Empty) => break,
-                        // Nobody looks any more.
-                        Err(TryRecvError::Disconnected) => return,
-                    }
-                }
-            }
-        })
+        .spawn(|| observer.run())
         .context("cannot start the thread that observes")?;
     // From here on the terminal is another's; it is given back also when something panics.
     let mut terminal = ratatui::try_init().context("cannot use this terminal")?;
@@ -105,6 +72,56 @@ enum Told {
     /// For so long, since then, nothing happened.
     Quiet(Duration),
     Lines(Vec<Frame>),
+}
+
+/// The thread that observes.
+struct Observer {
+    laps: Laps,
+    thresholds: Thresholds,
+    tell: SyncSender<anyhow::Result<Told>>,
+    asked: Receiver<Vec<Frame>>,
+    bells: Bells,
+}
+
+impl Observer {
+    /// Until nobody looks any more, or something fails, which is told.
+    fn run(mut self) {
+        while self.go_on().is_continue() {}
+    }
+
+    fn go_on(&mut self) -> ControlFlow<()> {
+        match self.laps.wait(&self.bells.asked) {
+            Waited::Not => {}
+            Waited::Quietly(length) => self.say(Ok(Told::Quiet(length)))?,
+            Waited::Over => {
+                let lap = self.laps.lap();
+                let lap = lap.map(|(evidence, quiet)| lap_of(evidence, quiet, &self.thresholds));
+                if let Ok(Lap { report, .. }) = &lap {
+                    self.laps.note_restful(report.ledger.lost == 0 && report.ledger.benign == 0);
+                }
+                self.say(lap.map(|lap| Told::Lap(Box::new(lap))))?;
+            }
+        }
+        self.bells.asked.hush();
+        loop {
+            match self.asked.try_recv() {
+                Ok(mut stack) => {
+                    self.laps.annotate(&mut stack);
+                    self.say(Ok(Told::Lines(stack)))?;
+                }
+                Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
+                Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
+            }
+        }
+    }
+
+    /// Nothing comes after an error.
+    fn say(&self, news: anyhow::Result<Told>) -> ControlFlow<()> {
+        let failed = news.is_err();
+        let heard = self.tell.send(news).is_ok();
+        self.bells.told.ring();
+        if heard && !failed { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
 }
 
 /// Draws until a key or a signal says that it is enough.
@@ -162,7 +179,7 @@ fn show(
     Ok(())
 }
 
-fn lap(evidence: Evidence, quiet: Duration, thresholds: &Thresholds) -> Lap {
+fn lap_of(evidence: Evidence, quiet: Duration, thresholds: &Thresholds) -> Lap {
     let report = diagnose(&evidence, thresholds);
     let named = |namespace: &whydrop_model::Namespace| {
         let own = namespace.own.then(|| "this host".to_owned());
