@@ -7,6 +7,7 @@
 //! begins and when it ends; what a counter alone sees in the milliseconds between two laps is in
 //! neither.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -22,8 +23,10 @@ use crate::trace::Trace;
 
 /// Reading the counters may take one part in so many of the time.
 const SHARE: u32 = 20;
-/// Longest lap in which nothing happens: for what shows in counters alone, and for what is no loss.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Likewise while nothing happens: then it is for what shows in counters alone, and for what is no loss.
+const REST_SHARE: u32 = 5000;
+/// Longest lap in which nothing happens, however cheap or expensive reading is.
+const LONGEST: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(300);
 
 /// Windows that follow each other.
 pub(crate) struct Laps {
@@ -37,6 +40,8 @@ pub(crate) struct Laps {
     counters: Option<Watch>,
     /// How long a lap is; longer than asked for where reading the counters is expensive.
     length: Duration,
+    /// How long one is in which nothing happens.
+    longest: Duration,
     due: Instant,
     /// Whether packets come in.
     arrivals: Arrivals,
@@ -82,6 +87,7 @@ impl Laps {
             debug_info,
             counters,
             length,
+            longest: *LONGEST.start(),
             due: began + length,
             arrivals,
             restful: false,
@@ -104,7 +110,7 @@ impl Laps {
         }
         let gone = self.counters.as_ref().is_some_and(Watch::any_gone);
         let moved = gone || self.arrivals.any() || !self.trace.is_quiet();
-        if moved || !self.restful || now - self.began >= LONGEST {
+        if moved || !self.restful || now - self.began >= self.longest {
             return Waited::Over;
         }
         let length = now - self.quiet_until;
@@ -137,7 +143,9 @@ impl Laps {
         self.counters = Some(open(&self.what)?);
         self.began = Instant::now();
         self.quiet_until = self.began;
-        self.due = self.began + self.length.max(began.elapsed() * SHARE);
+        let taken = self.began - began;
+        self.due = self.began + self.length.max(taken * SHARE);
+        self.longest = (taken * REST_SHARE).clamp(*LONGEST.start(), *LONGEST.end());
         Ok((evidence, quiet))
     }
 }

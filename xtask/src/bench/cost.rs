@@ -91,9 +91,9 @@ impl Turns {
 
 fn one(kind: Kind, program: &Path, stage: &Stage) -> Result<Turn> {
     let observer = Observer::start(kind, program)?;
-    let before = observer.cpu();
+    let before = observer.cpu()?;
     let sent = stage.flood(FLOOD, None)?;
-    let cpu = observer.cpu() - before;
+    let cpu = observer.cpu()? - before;
     let account = enable_stats(Stats::RunTime).context("the kernel keeps no account")?;
     let before = observer.runs()?;
     let accounted = stage.flood(ACCOUNTED, None)?;

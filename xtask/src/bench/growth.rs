@@ -77,7 +77,7 @@ fn measure(
         title,
         format!(
             "{about} A snapshot is all that `diagnose` does beside its window: it attaches, reads \
-             everything twice and reports. CPU time is in steps of 10 ms. Medians of {RUNS} runs; one \
+             everything twice and reports. Medians of {RUNS} runs; one \
              run where it takes longer than {} s.",
             LONG.as_secs()
         ),

@@ -1,6 +1,7 @@
 //! CPU and memory while whydrop runs: at rest and at rates of drops.
 #![expect(clippy::print_stdout, reason = "a task talks to its terminal")]
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,6 @@ const REST: Duration = Duration::from_secs(60);
 const LENGTH: Duration = Duration::from_secs(5);
 /// Drops per second.
 const RATES: [u64; 2] = [1_000, 500_000];
-/// Seconds that the coarser account of CPU time may be ahead: user and system time are both in steps.
-const STEPS: f64 = 0.02;
 /// After the start, so that this is not part of it.
 const SETTLE: Duration = Duration::from_secs(1);
 /// After the start until what is left is rest: `top` reads everything anew until a second without loss
@@ -50,7 +49,7 @@ struct Taken {
 
 /// A moment from which is counted.
 struct Since {
-    cpu: [f64; 2],
+    cpu: f64,
     programs: f64,
     at: Instant,
 }
@@ -60,20 +59,18 @@ impl Running {
         Ok(Self { name, process: whydrop(&ground.program, arguments)? })
     }
 
-    fn now(&self) -> Since {
+    fn now(&self) -> Result<Since> {
         let runs = process_runs(self.process.id()).unwrap_or_default();
         let programs = runs.run_time_ns as f64 / 1e9;
-        Since { cpu: self.process.both_cpu(), programs, at: Instant::now() }
+        Ok(Since { cpu: self.process.cpu()?, programs, at: Instant::now() })
     }
 
-    fn taken(&self, since: &Since) -> Taken {
-        let now = self.now();
+    fn taken(&self, since: &Since) -> Result<Taken> {
+        let now = self.now()?;
         let seconds = (now.at - since.at).as_secs_f64();
         let part = |time: f64| time / seconds * 100.0;
-        let [exact, coarse] = [0, 1].map(|account| now.cpu[account] - since.cpu[account]);
-        // Of threads that came and went only the coarser one tells.
-        let process = if coarse > exact + STEPS { coarse } else { exact };
-        Taken { process: part(process), program: part(now.programs - since.programs) }
+        let [process, program] = [now.cpu - since.cpu, now.programs - since.programs].map(part);
+        Ok(Taken { process, program })
     }
 
     /// A row of the table: what was taken at so many drops per second.
@@ -91,29 +88,38 @@ impl Running {
     }
 }
 
+/// Packets that the CPUs took in so far.
+fn arrived() -> Result<u64> {
+    let rows = fs::read_to_string("/proc/net/softnet_stat").context("reading softnet_stat")?;
+    let first = |row: &str| u64::from_str_radix(row.split(' ').next().unwrap_or_default(), 16);
+    rows.lines().map(first).sum::<Result<u64, _>>().context("softnet_stat is not understood")
+}
+
 /// Measures.
 pub(super) fn measure(ground: &Ground, findings: &mut Findings) -> Result<()> {
+    let _account = enable_stats(Stats::RunTime).context("the kernel keeps no account")?;
+    println!("at rest");
+    let start = |(name, arguments)| Running::start(ground, name, arguments);
+    let mut all: Vec<Running> = COMMANDS.into_iter().map(start).collect::<Result<_>>()?;
+    thread::sleep(CALM);
+    let came = arrived()?;
+    let since: Vec<Since> = all.iter().map(Running::now).collect::<Result<_>>()?;
+    thread::sleep(REST);
+    let taken = all.iter().zip(&since).map(|(running, since)| running.taken(since));
+    let taken: Vec<Taken> = taken.collect::<Result<_>>()?;
+    let came = arrived()? - came;
     let mut table = Table::new(
         "CPU and memory at rest and at work",
         format!(
             "*Process* is the CPU time of the program in user space and of what the kernel does for \
              it, *program* that of the BPF program by the kernel's account, both as a part of one \
              CPU. At rest over {} s, from {} s after the start: nothing of this benchmark is sent or \
-             dropped; what else goes on on the machine is in the figures.",
+             dropped. What else went on on the machine is in the figures: {came} packets came in.",
             REST.as_secs(),
             CALM.as_secs()
         ),
         &["", "drops/s", "process, CPU", "program, CPU", "resident, MiB", "at most, MiB"],
     );
-    let _account = enable_stats(Stats::RunTime).context("the kernel keeps no account")?;
-    println!("at rest");
-    let start = |(name, arguments)| Running::start(ground, name, arguments);
-    let mut all: Vec<Running> = COMMANDS.into_iter().map(start).collect::<Result<_>>()?;
-    thread::sleep(CALM);
-    let since: Vec<Since> = all.iter().map(Running::now).collect();
-    thread::sleep(REST);
-    let taken: Vec<Taken> =
-        all.iter().zip(&since).map(|(running, since)| running.taken(since)).collect();
     for (running, taken) in all.iter_mut().zip(&taken) {
         table.row(running.row(0.0, taken)?);
     }
@@ -124,9 +130,9 @@ pub(super) fn measure(ground: &Ground, findings: &mut Findings) -> Result<()> {
             println!("{} at {rate} drops per second", command.0);
             let mut running = start(command)?;
             thread::sleep(SETTLE);
-            let since = running.now();
+            let since = running.now()?;
             let sent = ground.stage.flood(LENGTH, Some(rate))?;
-            let taken = running.taken(&since);
+            let taken = running.taken(&since)?;
             table.row(running.row(sent.per_second(), &taken)?);
         }
     }

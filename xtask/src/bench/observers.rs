@@ -113,8 +113,8 @@ impl Observer {
     }
 
     /// CPU time of its process so far, in seconds.
-    pub(super) fn cpu(&self) -> f64 {
-        if let Self::Process(process) = self { process.cpu() } else { 0.0 }
+    pub(super) fn cpu(&self) -> Result<f64> {
+        if let Self::Process(process) = self { process.cpu() } else { Ok(0.0) }
     }
 
     /// Ends it, and makes sure that it had not ended before.

@@ -11,15 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Of a terminal that nobody looks at.
 const SCREEN: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-
-/// Ticks per second of the times in `/proc/PID/stat`, the same on every Linux.
-const TICKS: f64 = 100.0;
 
 /// Another program, ended when dropped, and by the kernel when this one ends.
 pub(super) struct Process(Child);
@@ -90,21 +89,11 @@ impl Process {
         }
     }
 
-    /// CPU time in seconds: of its threads, to the nanosecond; and of all, those included that ended,
-    /// in steps of ten milliseconds.
-    pub(super) fn both_cpu(&self) -> [f64; 2] {
-        [self.cpu(), state(self.id()).map_or(0.0, |(_, cpu)| cpu)]
-    }
-
-    /// CPU time of its threads, in seconds, to the nanosecond; that of threads that ended is not in
-    /// it.
-    pub(super) fn cpu(&self) -> f64 {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return 0.0 };
-        let of_task = |task: fs::DirEntry| -> Option<f64> {
-            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok()
-        };
-        tasks.flatten().filter_map(of_task).sum::<f64>() / 1e9
+    /// CPU time in seconds, to the nanosecond; threads and the process itself may have ended.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.id().cast_signed()));
+        let time = clock.and_then(ClockId::now).context("the CPU time of a process")?;
+        Ok(Duration::from(time).as_secs_f64())
     }
 
     /// A line of `/proc/PID/status`, such as `VmRSS`, in MiB.
@@ -158,7 +147,7 @@ pub(super) struct Run {
     pub(super) start: Duration,
     /// All that is not the window.
     pub(super) beside: Duration,
-    /// CPU time of all of it, in seconds, in steps of ten milliseconds.
+    /// CPU time of all of it, in seconds.
     pub(super) cpu: f64,
     /// Resident memory in MiB: at most, and while the window is open.
     pub(super) peak: f64,
@@ -177,8 +166,8 @@ pub(super) fn diagnose(program: &Path, window: Duration) -> Result<Run> {
     let (mut start, mut peak, mut resident) = (None, 0.0_f64, 0.0);
     loop {
         // A process that ended and was not waited for still tells its times.
-        let (state, cpu) = state(process.id()).context("its state")?;
-        if state == 'Z' {
+        if state(process.id()).context("its state")? == 'Z' {
+            let cpu = process.cpu()?;
             let beside = began.elapsed().saturating_sub(window);
             let start = start.context("its window never opened")?;
             return Ok(Run { start, beside, cpu, peak, resident });
@@ -194,23 +183,34 @@ pub(super) fn diagnose(program: &Path, window: Duration) -> Result<Run> {
     }
 }
 
-/// The scheduler's letter, and the CPU time in seconds, ended threads included.
-fn state(pid: u32) -> Option<(char, f64)> {
+/// The scheduler's letter.
+fn state(pid: u32) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let [user, system] = [fields.nth(10)?, fields.next()?].map(str::parse::<f64>);
-    Some((state, (user.ok()? + system.ok()?) / TICKS))
+    text.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{memory, state};
+    use std::path::Path;
+    use std::thread;
+
+    use super::{Process, memory, state};
+
+    #[test]
+    fn a_process_that_ended_still_tells_its_cpu_time() {
+        let script = "i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done";
+        let process = Process::start(Path::new("sh"), &["-c", script]).unwrap();
+        // Nobody waits for it, so it stays.
+        while state(process.id()) != Some('Z') {
+            thread::yield_now();
+        }
+        let cpu = process.cpu().unwrap();
+        assert!(cpu > 0.0 && cpu < 60.0, "{cpu}");
+    }
 
     #[test]
     fn a_process_tells_what_it_takes() {
-        let (state, cpu) = state(std::process::id()).unwrap();
-        assert!("RS".contains(state) && cpu >= 0.0, "{state} {cpu}");
+        assert!("RS".contains(state(std::process::id()).unwrap()));
         let (now, most) =
             ["VmRSS", "VmHWM"].map(|name| memory(std::process::id(), name).unwrap()).into();
         assert!(now > 0.1 && most >= now, "{now} {most}");

@@ -97,7 +97,7 @@ impl Observer {
                 let lap = self.laps.lap();
                 let lap = lap.map(|(evidence, quiet)| lap_of(evidence, quiet, &self.thresholds));
                 if let Ok(Lap { report, .. }) = &lap {
-                    self.laps.note_restful(report.ledger.lost == 0 && report.ledger.benign == 0);
+                    self.laps.note_restful(report.ledger.lost == 0);
                 }
                 self.say(lap.map(|lap| Told::Lap(Box::new(lap))))?;
             }
