@@ -53,7 +53,9 @@ fn churn(program: &Path, folder: &Path, minutes: u64) -> Result<()> {
         one(made)?;
         made += 1;
         let due = Duration::from_secs(60) * made as u32 / A_MINUTE as u32;
-        thread::sleep(due.saturating_sub(began.elapsed()));
+        // Looks come every tenth of a second: in step with them all would be seen, or none.
+        let out_of_step = Duration::from_millis(made * 37 % 100);
+        thread::sleep((due + out_of_step).saturating_sub(began.elapsed()));
     }
     let seconds = began.elapsed().as_secs_f64();
     command::output(Command::new("kill").args(["-INT", &child.0.id().to_string()]))?;

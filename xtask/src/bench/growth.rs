@@ -77,8 +77,8 @@ fn measure(
         title,
         format!(
             "{about} A snapshot is all that `diagnose` does beside its window: it attaches, reads \
-             everything twice and reports. Medians of {RUNS} runs; one \
-             run where it takes longer than {} s.",
+             everything twice and reports. Medians of {RUNS} runs; one run where it takes longer \
+             than {} s.",
             LONG.as_secs()
         ),
         &["", "time, ms", "CPU, ms", "at most, MiB"],
